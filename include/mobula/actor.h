@@ -1,0 +1,144 @@
+// Actors: objects with state in a process of their own, whose methods are called remotely, in the order of each caller.
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include "mobula/detail/call.h"
+#include "mobula/options.h"
+#include "mobula/ref.h"
+
+namespace mobula {
+
+// The handle of an actor. Copyable; can be an argument, a result or a field of one. The actor ends when its last handle is gone
+// and its pending calls are done.
+template <class T>
+class ActorHandle {
+ public:
+  ActorHandle() = default;
+  ActorHandle(Ref<void> creation, std::uint32_t actor_class) : creation_(std::move(creation)), class_(actor_class) {}
+
+  // Calls a method; returns at once. Calls of one caller run in the order in which they were made, also when their
+  // arguments are not there yet.
+  template <auto M, class... A>
+  auto call(const A&... arguments) const {
+    using Shape = detail::Shape<decltype(M)>;
+    static_assert(std::is_base_of_v<typename Shape::Class, T>, "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
+    using R = typename detail::Method<T, M>::Result;
+    return Ref<R>::own(submit<M>(static_cast<typename Shape::Params*>(nullptr), arguments...));
+  }
+
+  explicit operator bool() const noexcept { return static_cast<bool>(creation_); }
+  friend bool operator==(const ActorHandle& a, const ActorHandle& b) noexcept { return a.creation_ == b.creation_; }
+
+  // A Ref that is ready when the constructor has run, or has its error.
+  const Ref<void>& ready() const noexcept { return creation_; }
+  std::uint32_t actor_class() const noexcept { return class_; }  // for the library
+
+ private:
+  template <auto M, class... P, class... A>
+  RefAddress submit(detail::Parameters<P...>*, const A&... arguments) const {
+    static_assert(sizeof...(P) == sizeof...(A), "mobula: wrong number of arguments for the method");
+    if constexpr (sizeof...(P) == sizeof...(A)) {
+      constexpr bool kChecked = []<std::size_t... I>(std::index_sequence<I...>) {
+        return (detail::CheckArgument<M, I, P, A>::kOk && ...);
+      }(std::index_sequence_for<P...>{});
+      static_assert(kChecked);
+      detail::check_ref(creation_.address(), creation_.session());
+      const detail::ActorAddress actor{creation_.address(), class_};
+      return detail::submit_arguments<P...>(
+          detail::Method<T, M>::info, nullptr,
+          [&actor](const detail::Call& call, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context) {
+            return detail::submit_call(call, actor, writer, bytes, again, context);
+          },
+          arguments...);
+    } else {
+      return {};
+    }
+  }
+
+  Ref<void> creation_;
+  std::uint32_t class_ = 0xffffffff;
+};
+
+template <class T>
+struct codec<ActorHandle<T>> {
+  static void encode(Writer& writer, const ActorHandle<T>& handle) {
+    codec<Ref<void>>::encode(writer, handle.ready());
+    writer.raw(handle.actor_class());
+  }
+  static ActorHandle<T> decode(Reader& reader) {
+    Ref<void> creation = codec<Ref<void>>::decode(reader);
+    const auto actor_class = reader.raw<std::uint32_t>();
+    return ActorHandle<T>(std::move(creation), actor_class);
+  }
+};
+
+namespace detail {
+
+// A constructor's argument as a parameter: a Ref stands for its value, text is stored as a string.
+template <class A>
+struct ConstructorParameter {
+  using type = std::conditional_t<std::is_convertible_v<A, std::string_view> && !std::is_same_v<A, std::string>, std::string, A>;
+};
+template <class V>
+struct ConstructorParameter<Ref<V>> {
+  using type = V;
+};
+
+template <class T, class... A>
+ActorHandle<T> create_actor(const ActorOptions* options, const A&... arguments) {
+  using Info = Constructor<T, typename ConstructorParameter<std::decay_t<A>>::type...>;
+  static_assert(std::is_constructible_v<T, typename ConstructorParameter<std::decay_t<A>>::type...> ||
+                    requires { T{std::declval<typename ConstructorParameter<std::decay_t<A>>::type>()...}; },
+                "mobula: the actor's class has no constructor that takes these arguments");
+  const ActorAddress address = submit_arguments<typename ConstructorParameter<std::decay_t<A>>::type...>(
+      Info::info, nullptr,
+      [options](const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
+        return submit_actor(call, options, type_name<T>(), writer, bytes, again, context);
+      },
+      static_cast<const std::decay_t<const A>&>(arguments)...);
+  return ActorHandle<T>(Ref<void>::own(address.creation), address.actor_class);
+}
+
+template <class T>
+class ActorWithOptions {
+ public:
+  explicit ActorWithOptions(ActorOptions options) : options_(std::move(options)) {}
+  template <class... A>
+  ActorHandle<T> operator()(const A&... arguments) const {
+    return create_actor<T>(&options_, arguments...);
+  }
+
+ private:
+  ActorOptions options_;
+};
+
+template <class T>
+class ActorFactory {
+ public:
+  template <class... A>
+  ActorHandle<T> operator()(const A&... arguments) const {
+    return create_actor<T>(nullptr, arguments...);
+  }
+  ActorWithOptions<T> with(ActorOptions options) const { return ActorWithOptions<T>(std::move(options)); }
+};
+
+}  // namespace detail
+
+// Starts an actor: T is constructed in a process of its own. Returns at once.
+template <class T>
+inline constexpr detail::ActorFactory<T> actor{};
+
+struct KillOptions {
+  bool no_restart = true;
+};
+
+// Ends an actor at once; its pending and later calls fail with ActorDiedError.
+template <class T>
+void kill(const ActorHandle<T>& handle, KillOptions options = {}) {
+  static_cast<void>(options);
+  detail::kill_actor({handle.ready().address(), handle.actor_class()}, handle.ready().session());
+}
+
+}  // namespace mobula

@@ -1,0 +1,273 @@
+// How arguments of a call become bytes and become parameters again, checked at compile time. Not for users.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+#include "mobula/ref.h"
+#include "mobula/view.h"
+
+namespace mobula::detail {
+
+// ---- Parameters: what is stored for each, and how it is handed to the function.
+
+template <class P>
+struct Parameter {  // a value: decoded, and bound to P as an lvalue or rvalue
+  using Stored = std::remove_cvref_t<P>;
+  explicit Parameter(Execution& e) : value(decode<Stored>(e.argument())) {}
+  P pass() {
+    if constexpr (std::is_lvalue_reference_v<P>) {
+      return value;
+    } else {
+      return std::move(value);
+    }
+  }
+  Stored value;
+};
+template <class T>
+struct Parameter<std::span<const T>> {  // read in place
+  using Stored = std::vector<T>;
+  explicit Parameter(Execution& e) : value(decode_span<T>(e.argument())) {}
+  std::span<const T> pass() { return value; }
+  std::span<const T> value;
+};
+template <>
+struct Parameter<std::string_view> {
+  using Stored = std::string;
+  explicit Parameter(Execution& e) : value(decode_string_view(e.argument())) {}
+  std::string_view pass() { return value; }
+  std::string_view value;
+};
+template <class T>
+struct Parameter<View<T>> {  // pinned by the call for as long as it runs
+  using Stored = std::vector<T>;
+  explicit Parameter(Execution& e) : value(decode_span<T>(e.argument())) {}
+  View<T> pass() { return View<T>({}, value); }
+  std::span<const T> value;
+};
+template <class T>
+struct Parameter<const View<T>&> : Parameter<View<T>> {
+  explicit Parameter(Execution& e) : Parameter<View<T>>(e), view({}, this->value) {}
+  const View<T>& pass() { return view; }
+  View<T> view;
+};
+
+template <class P>
+using StoredOf = typename Parameter<P>::Stored;
+
+// May a Ref<A> stand for parameter P?
+template <class P, class A>
+inline constexpr bool kRefStandsFor = std::is_same_v<StoredOf<P>, A>;
+template <class T, class A>
+inline constexpr bool kRefStandsFor<std::span<const T>, A> =
+    std::is_same_v<A, std::vector<T>> || (std::is_same_v<A, Buffer> && std::is_same_v<T, std::byte>);
+template <class T, class A>
+inline constexpr bool kRefStandsFor<View<T>, A> = kRefStandsFor<std::span<const T>, A>;
+template <class T, class A>
+inline constexpr bool kRefStandsFor<const View<T>&, A> = kRefStandsFor<std::span<const T>, A>;
+
+template <class P, class A>
+consteval bool stands_for() {
+  using Arg = std::remove_cvref_t<A>;
+  if constexpr (kIsRef<Arg> && !std::is_same_v<StoredOf<P>, Arg>) {
+    return kRefStandsFor<P, typename Arg::value_type>;
+  } else if constexpr (std::is_same_v<StoredOf<P>, std::remove_cvref_t<Arg>>) {
+    return true;
+  } else if constexpr (requires(const Arg& a) { std::span(a); } && requires { typename StoredOf<P>::value_type; }) {
+    return std::is_convertible_v<Arg, StoredOf<P>> ||
+           std::is_same_v<std::remove_cv_t<typename decltype(std::span(std::declval<const Arg&>()))::element_type>,
+                          typename StoredOf<P>::value_type>;
+  } else {
+    return std::is_convertible_v<A, StoredOf<P>>;
+  }
+}
+
+// Parameter number `Number` of `Function` (as named by the compiler in "required from") against the argument given for it.
+template <auto Function, std::size_t Number, class ParameterType, class ArgumentType>
+struct CheckArgument {
+  static_assert(Encodable<StoredOf<ParameterType>>,
+                "mobula: the parameter's type has no codec. Specialise mobula::codec<T> with encode and decode, or make it an aggregate.");
+  static_assert(!std::is_lvalue_reference_v<ParameterType> || std::is_const_v<std::remove_reference_t<ParameterType>> ||
+                    !std::is_pointer_v<std::remove_reference_t<ParameterType>>,
+                "mobula: pointers do not travel between processes.");
+  static_assert(stands_for<ParameterType, ArgumentType>(),
+                "mobula: this argument fits the parameter neither as a value nor as a Ref of it (see CheckArgument<Function, Number, "
+                "ParameterType, ArgumentType> below).");
+  static constexpr bool kOk = true;
+};
+
+// ---- Arguments: tag 0 and the value, or tag 1 and the address of a ref.
+
+template <class P, class A>
+void encode_argument(Writer& writer, const A& argument) {
+  using Stored = StoredOf<P>;
+  if constexpr (kIsRef<A> && !std::is_same_v<Stored, A>) {
+    writer.raw(std::uint8_t{1});
+    writer.ref(argument.address());
+  } else {
+    writer.raw(std::uint8_t{0});
+    if constexpr (std::is_same_v<Stored, A>) {
+      encode<Stored>(writer, argument);
+    } else if constexpr (std::is_convertible_v<const A&, Stored>) {
+      encode<Stored>(writer, static_cast<Stored>(argument));
+    } else {  // a span, array or view of the elements
+      const auto elements = std::span(argument);
+      encode<Stored>(writer, Stored(elements.begin(), elements.end()));
+    }
+  }
+}
+
+template <class P, class A>
+void note_dependency(RefAddress* list, std::size_t& count, const A& argument) {
+  if constexpr (kIsRef<A> && !std::is_same_v<StoredOf<P>, A>) {
+    check_ref(argument.address(), argument.session());
+    list[count++] = argument.address();
+  }
+}
+
+// Encodes a call's arguments and hands it to `submit(call, writer, bytes, encode_again, context)`.
+template <class... P, class Submit, class... A>
+auto submit_arguments(const FunctionInfo& function, const TaskOptions* options, const Submit& submit, const A&... arguments) {
+  const auto encode_all = [&](Writer& writer) { (encode_argument<P>(writer, arguments), ...); };
+  using EncodeAll = decltype(encode_all);
+  std::array<RefAddress, sizeof...(A) + 1> waits_for;
+  std::size_t waits_for_count = 0;
+  (note_dependency<P>(waits_for.data(), waits_for_count, arguments), ...);
+  alignas(64) std::byte small[64];
+  Writer writer(small, sizeof small);
+  encode_all(writer);
+  const Call call{&function, options, waits_for.data(), waits_for_count};
+  return submit(
+      call, writer, small, [](void* context, Writer& again) { (*static_cast<EncodeAll*>(context))(again); },
+      const_cast<void*>(static_cast<const void*>(&encode_all)));
+}
+
+// ---- Shapes of functions and methods.
+
+template <class... P>
+struct Parameters {
+  static constexpr std::size_t kCount = sizeof...(P);
+};
+
+template <class F>
+struct Shape;
+template <class R, class... P>
+struct Shape<R (*)(P...)> {
+  using Result = R;
+  using Params = Parameters<P...>;
+};
+template <class R, class... P>
+struct Shape<R (*)(P...) noexcept> : Shape<R (*)(P...)> {};
+template <class R, class C, class... P>
+struct Shape<R (C::*)(P...)> : Shape<R (*)(P...)> {
+  using Class = C;
+};
+template <class R, class C, class... P>
+struct Shape<R (C::*)(P...) const> : Shape<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct Shape<R (C::*)(P...) noexcept> : Shape<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct Shape<R (C::*)(P...) const noexcept> : Shape<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct Shape<R (C::*)(P...)&> : Shape<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct Shape<R (C::*)(P...) const&> : Shape<R (C::*)(P...)> {};
+template <class L>
+  requires requires { &L::operator(); }
+struct Shape<L> : Shape<decltype(&L::operator())> {};
+
+template <class R>
+struct ResultOf {
+  using type = std::remove_cvref_t<R>;
+  static_assert(std::is_void_v<type> || Encodable<type>,
+                "mobula: the result's type has no codec. Specialise mobula::codec<T> with encode and decode, or make it an aggregate.");
+};
+
+// ---- Invokers.
+
+template <class R, class Function>
+void give_result(Execution& execution, Function&& function) {
+  if constexpr (std::is_void_v<R>) {
+    function();
+    execution.result([](Writer&) {});
+  } else {
+    const R value = function();
+    execution.result([&value](Writer& writer) { encode<R>(writer, value); });
+  }
+}
+
+template <auto F, class R, class... P>
+void invoke_function(Execution& execution, Parameters<P...>*) {
+  std::tuple<Parameter<P>...> parameters{Parameter<P>(execution)...};  // braces: in order
+  give_result<R>(execution, [&]() -> decltype(auto) {
+    return std::apply([](auto&... p) -> decltype(auto) { return F(p.pass()...); }, parameters);
+  });
+}
+
+template <class T, auto M, class R, class... P>
+void invoke_method(Execution& execution, Parameters<P...>*) {
+  std::tuple<Parameter<P>...> parameters{Parameter<P>(execution)...};
+  T& object = *static_cast<T*>(Execution::instance());
+  give_result<R>(execution, [&]() -> decltype(auto) {
+    return std::apply([&](auto&... p) -> decltype(auto) { return (object.*M)(p.pass()...); }, parameters);
+  });
+}
+
+template <class T, class... P>
+void invoke_constructor(Execution& execution) {
+  std::tuple<Parameter<P>...> parameters{Parameter<P>(execution)...};
+  T* object = std::apply(
+      [](auto&... p) {
+        if constexpr (std::is_constructible_v<T, P...>) {
+          return new T(p.pass()...);
+        } else {
+          return new T{p.pass()...};
+        }
+      },
+      parameters);
+  Execution::set_instance(object, [](void* instance) { delete static_cast<T*>(instance); });
+  execution.result([](Writer&) {});
+}
+
+// Tag types: their mangled names are the identities of functions, methods and constructors.
+template <auto F>
+struct FunctionTag {};
+template <class T, auto M>
+struct MethodTag {};
+template <class T, class... P>
+struct ConstructorTag {};
+
+template <auto F>
+struct Function {
+  using S = Shape<std::decay_t<decltype(F)>>;
+  using Result = typename ResultOf<typename S::Result>::type;
+  static void invoke(Execution& execution) { invoke_function<F, Result>(execution, static_cast<typename S::Params*>(nullptr)); }
+  // Dynamic initialisation before main(): whatever the program may ever call remotely is known when it starts.
+  static inline const FunctionInfo info =
+      register_function(typeid(FunctionTag<F>).name(), __BASE_FILE__, function_name<F>(), &invoke);
+};
+
+template <class T, auto M>
+struct Method {
+  using S = Shape<decltype(M)>;
+  using Result = typename ResultOf<typename S::Result>::type;
+  static void invoke(Execution& execution) { invoke_method<T, M, Result>(execution, static_cast<typename S::Params*>(nullptr)); }
+  static inline const FunctionInfo info =
+      register_function(typeid(MethodTag<T, M>).name(), __BASE_FILE__, function_name<M>(), &invoke);
+};
+
+template <class T, class... P>
+struct Constructor {
+  static inline const FunctionInfo info =
+      register_function(typeid(ConstructorTag<T, P...>).name(), __BASE_FILE__, type_name<T>(), &invoke_constructor<T, P...>);
+};
+
+}  // namespace mobula::detail

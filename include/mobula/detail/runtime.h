@@ -1,0 +1,131 @@
+// The narrow door between the templates of the public headers and the library behind them. Not for users.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <typeinfo>
+
+#include "mobula/codec.h"
+#include "mobula/detail/ref_address.h"
+
+namespace mobula {
+
+struct TaskOptions;
+struct ActorOptions;
+using Duration = std::chrono::nanoseconds;
+
+namespace detail {
+
+// ---- Functions of the program, by key.
+
+class Execution;
+using Invoke = void (*)(Execution&);
+
+struct FunctionInfo {
+  std::uint64_t key = 0;
+  std::string_view name;
+  Invoke invoke = nullptr;
+};
+
+constexpr std::uint64_t hash_text(std::string_view text, std::uint64_t hash = 0xcbf29ce484222325u) {
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return hash;
+}
+
+// Makes a function known under its key; two different functions with one key end the program with a message.
+// `identity` is the mangled name of a type that is different for each function; `file` tells apart those with internal linkage.
+FunctionInfo register_function(const char* identity, const char* file, std::string_view name, Invoke invoke);
+
+// ---- Lifetimes.
+
+void retain(RefAddress address);            // one more ref in this process
+void release(RefAddress address) noexcept;  // one less
+void adopt_decoded(RefAddress address);     // a ref came out of bytes: like retain, but the process may not hold it yet
+std::uint64_t current_session() noexcept;   // 0: none
+// Throws Error unless the ref is of the running session.
+void check_ref(RefAddress address, std::uint64_t session);
+
+// ---- Submitting.
+
+using EncodeAgain = void (*)(void* context, Writer& writer);
+
+struct Call {
+  const FunctionInfo* function = nullptr;
+  const TaskOptions* options = nullptr;    // nullptr: the defaults
+  const RefAddress* waits_for = nullptr;   // refs whose values are arguments
+  std::size_t waits_for_count = 0;
+};
+
+// `writer` holds the encoded arguments, if they fit; otherwise encode_again writes them into a buffer of writer.size().
+RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain encode_again, void* context);
+// Returns the address of the creation record; the scheduling class of the actor comes with it.
+struct ActorAddress {
+  RefAddress creation;
+  std::uint32_t actor_class = 0xffffffff;
+};
+ActorAddress submit_actor(const Call& call, const ActorOptions* options, std::string_view type, const Writer& writer,
+                          const std::byte* bytes, EncodeAgain encode_again, void* context);
+RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
+                       void* context);
+RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again, void* context);
+void kill_actor(ActorAddress actor, std::uint64_t session);
+
+// ---- Getting.
+
+struct Bytes {
+  const std::byte* data = nullptr;
+  std::size_t size = 0;
+};
+// Waits for the record and returns its value in place, valid while a ref is held. Throws what the task threw, or GetTimeoutError.
+Bytes get_bytes(RefAddress address, std::uint64_t session, std::optional<Duration> timeout);
+// Marks in `ready` the first records found final, in order, until num_returns of them are or the time is over.
+void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> sessions, std::size_t num_returns,
+               std::optional<Duration> timeout, std::span<bool> ready);
+
+// ---- Writable objects.
+
+struct OpenBuffer {
+  std::byte* data = nullptr;
+  std::uint64_t size = 0;
+  std::uint64_t place[2] = {};  // the library's
+};
+OpenBuffer open_buffer(std::uint64_t size);
+RefAddress seal_buffer(OpenBuffer& buffer);
+void abandon_buffer(OpenBuffer& buffer) noexcept;
+
+// ---- Executing: what an invoker sees of the task it runs.
+
+class Execution {
+ public:
+  // The next argument's bytes: the value itself, or the value of the ref that was passed for it. May be called once for each
+  // parameter, in order; the reader is valid until the next call.
+  Reader& argument();
+
+  template <class Encode>
+  void result(const Encode& encode) {
+    alignas(8) std::byte small[kSmall];
+    Writer writer(small, kSmall);
+    encode(writer);
+    finish(writer, small, [](void* context, Writer& again) { (*static_cast<const Encode*>(context))(again); },
+           const_cast<void*>(static_cast<const void*>(&encode)));
+  }
+
+  // The actor's object; set by its creation.
+  static void* instance();
+  static void set_instance(void* instance, void (*destroy)(void*));
+
+ private:
+  friend class Worker;
+  friend struct ExecutionAccess;
+  static constexpr std::size_t kSmall = 64;
+
+  void finish(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again, void* context);
+  void* state_ = nullptr;
+};
+
+}  // namespace detail
+}  // namespace mobula

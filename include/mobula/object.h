@@ -1,0 +1,140 @@
+// Values of the object store and of tasks: put, get, get_view, wait.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "mobula/error.h"
+#include "mobula/options.h"
+#include "mobula/ref.h"
+#include "mobula/result.h"
+#include "mobula/view.h"
+
+namespace mobula {
+
+namespace detail {
+
+template <class T>
+T decode_result(Bytes bytes) {
+  if constexpr (!std::is_void_v<T>) {
+    static_assert(!std::is_same_v<T, Buffer>, "mobula: a Ref<Buffer> is read by get_view, in place");
+    Reader reader(bytes.data, bytes.size);
+    return decode<T>(reader);
+  }
+}
+
+inline std::optional<Duration> optional_timeout(Duration timeout) { return timeout; }
+
+}  // namespace detail
+
+// Stores a value; the ref can be an argument of any number of tasks. Values up to 32 bytes live in the ref's
+// record, larger ones in shared memory. Throws ObjectStoreFullError at once if it can never fit, after a grace time if the
+// store stays full.
+template <class V>
+auto put(const V& value) {
+  using T = std::remove_cvref_t<V>;
+  static_assert(!detail::kIsRef<T>, "mobula: put of a Ref; put it inside of a struct or vector if that is meant");
+  const auto encode_value = [&value](Writer& writer) { encode<T>(writer, value); };
+  alignas(8) std::byte small[64];
+  Writer writer(small, sizeof small);
+  encode_value(writer);
+  return Ref<T>::own(detail::put_encoded(
+      writer, small, [](void* context, Writer& again) { (*static_cast<const decltype(encode_value)*>(context))(again); },
+      const_cast<void*>(static_cast<const void*>(&encode_value))));
+}
+inline Ref<std::string> put(const char* text) { return put(std::string(text)); }
+
+// Stores bytes. One copy.
+inline Ref<Buffer> put_buffer(std::span<const std::byte> bytes) {
+  Buffer buffer = create_buffer(bytes.size());
+  if (!bytes.empty()) std::memcpy(buffer.data(), bytes.data(), bytes.size());
+  return buffer.seal();
+}
+
+// Waits for the value. Throws what the task threw as TaskError, WorkerCrashedError and so on; GetTimeoutError when
+// the time is over (0: only look; negative: Error). In a task, waiting gives the CPU to others.
+template <class T>
+T get(const Ref<T>& ref) {
+  return detail::decode_result<T>(detail::get_bytes(ref.address(), ref.session(), std::nullopt));
+}
+template <class T>
+T get(const Ref<T>& ref, Duration timeout) {
+  return detail::decode_result<T>(detail::get_bytes(ref.address(), ref.session(), timeout));
+}
+
+// All values, in order. The first failure in that order is thrown.
+template <class T>
+  requires(!std::is_void_v<T>)
+std::vector<T> get(const std::vector<Ref<T>>& refs) {
+  std::vector<T> values;
+  values.reserve(refs.size());
+  for (const Ref<T>& ref : refs) values.push_back(get(ref));
+  return values;
+}
+inline void get(const std::vector<Ref<void>>& refs) {
+  for (const Ref<void>& ref : refs) get(ref);
+}
+
+// Like get, but errors come as a value.
+template <class T>
+Result<T> try_get(const Ref<T>& ref, std::optional<Duration> timeout = {}) {
+  try {
+    if constexpr (std::is_void_v<T>) {
+      detail::get_bytes(ref.address(), ref.session(), timeout);
+      return {};
+    } else {
+      return detail::decode_result<T>(detail::get_bytes(ref.address(), ref.session(), timeout));
+    }
+  } catch (const Error&) {
+    return Result<T>::failure(std::current_exception());
+  }
+}
+
+// The elements in place, read-only: for vectors of plain data, strings and buffers. No copy.
+template <class T>
+  requires detail::Viewable<T>
+auto get_view(const Ref<T>& ref, std::optional<Duration> timeout = {}) {
+  using Element = typename detail::ViewElement<T>::type;
+  const detail::Bytes bytes = detail::get_bytes(ref.address(), ref.session(), timeout);
+  Reader reader(bytes.data, bytes.size);
+  const std::span<const Element> elements = decode_span<Element>(reader);
+  detail::retain(ref.address());
+  return View<Element>(Ref<Buffer>::own(ref.address()), elements);
+}
+
+template <class T>
+struct WaitResult {
+  std::vector<Ref<T>> ready;
+  std::vector<Ref<T>> pending;
+};
+
+// Waits until num_returns of the refs have a value (or an error), and parts them, order kept; `ready` has at most num_returns.
+// Throws Error: num_returns is 0 or above the number of refs, a ref occurs twice or is empty, the timeout is negative.
+template <class T>
+WaitResult<T> wait(const std::vector<Ref<T>>& refs, WaitOptions options = {}) {
+  struct Flags {  // vector<bool> is no span
+    explicit Flags(std::size_t n) : bits(new bool[n]()) {}
+    ~Flags() { delete[] bits; }
+    Flags(const Flags&) = delete;
+    Flags& operator=(const Flags&) = delete;
+    bool* bits;
+  } flags(refs.size());
+  std::vector<RefAddress> addresses;
+  std::vector<std::uint64_t> sessions;
+  addresses.reserve(refs.size());
+  sessions.reserve(refs.size());
+  for (const Ref<T>& ref : refs) {
+    addresses.push_back(ref.address());
+    sessions.push_back(ref.session());
+  }
+  detail::wait_refs(addresses, sessions, options.num_returns, options.timeout, {flags.bits, refs.size()});
+  WaitResult<T> result;
+  for (std::size_t i = 0; i < refs.size(); ++i) (flags.bits[i] ? result.ready : result.pending).push_back(refs[i]);
+  return result;
+}
+
+}  // namespace mobula

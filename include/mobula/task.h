@@ -1,0 +1,99 @@
+// Remote functions: remote<F>(args...) runs F in some worker and returns a Ref of its result at once.
+#pragma once
+
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "mobula/detail/call.h"
+#include "mobula/options.h"
+#include "mobula/ref.h"
+
+namespace mobula {
+
+namespace detail {
+
+template <auto F, class... P, class... A>
+RefAddress submit_function(const TaskOptions* options, Parameters<P...>*, const A&... arguments) {
+  static_assert(sizeof...(P) == sizeof...(A), "mobula: wrong number of arguments for the remote function");
+  if constexpr (sizeof...(P) == sizeof...(A)) {
+    constexpr bool kChecked = []<std::size_t... I>(std::index_sequence<I...>) {
+      return (CheckArgument<F, I, P, A>::kOk && ...);
+    }(std::index_sequence_for<P...>{});
+    static_assert(kChecked);
+    return submit_arguments<P...>(Function<F>::info, options, submit_task, arguments...);
+  } else {
+    return {};
+  }
+}
+
+template <class Tuple, std::size_t I>
+std::tuple_element_t<I, Tuple> project(Tuple tuple) {
+  return std::get<I>(std::move(tuple));
+}
+
+template <class T>
+inline constexpr bool kIsTupleResult = false;
+template <class... T>
+inline constexpr bool kIsTupleResult<std::tuple<T...>> = true;
+
+template <auto F>
+class RemoteCall {
+ public:
+  using Params = typename Function<F>::S::Params;
+  using Result = typename Function<F>::Result;
+
+  constexpr explicit RemoteCall(const TaskOptions* options = nullptr) : options_(options) {}
+
+  template <class... A>
+  Ref<Result> operator()(const A&... arguments) const {
+    return Ref<Result>::own(submit_function<F>(options_, static_cast<Params*>(nullptr), arguments...));
+  }
+
+  // F returns std::tuple<A, B...>: one Ref for each element.
+  template <class... A>
+  auto unpacked(const A&... arguments) const {
+    static_assert(kIsTupleResult<Result>, "mobula: unpacked needs a function that returns a std::tuple");
+    const Ref<Result> whole = (*this)(arguments...);
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      return std::tuple<Ref<std::tuple_element_t<I, Result>>...>{RemoteCall<&project<Result, I>>()(whole)...};
+    }(std::make_index_sequence<std::tuple_size_v<Result>>{});
+  }
+
+ private:
+  const TaskOptions* options_;
+};
+
+template <auto F>
+class RemoteWithOptions {
+ public:
+  explicit RemoteWithOptions(TaskOptions options) : options_(std::move(options)) {}
+  template <class... A>
+  auto operator()(const A&... arguments) const {
+    return RemoteCall<F>(&options_)(arguments...);
+  }
+  template <class... A>
+  auto unpacked(const A&... arguments) const {
+    return RemoteCall<F>(&options_).unpacked(arguments...);
+  }
+
+ private:
+  TaskOptions options_;
+};
+
+template <auto F>
+class RemoteFunction : public RemoteCall<F> {
+ public:
+  constexpr RemoteFunction() = default;
+  // Throws Error at the call when an option makes no sense.
+  RemoteWithOptions<F> with(TaskOptions options) const { return RemoteWithOptions<F>(std::move(options)); }
+};
+
+}  // namespace detail
+
+// F: a free function, a static method, or a captureless lambda. Each argument is a value or a Ref of it; a Ref is a data edge: the
+// task runs when its value is there, and fails with its error. Misuse is reported here, at the call.
+template <auto F>
+inline constexpr detail::RemoteFunction<F> remote{};
+
+}  // namespace mobula

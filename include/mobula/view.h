@@ -1,0 +1,84 @@
+// Reading and writing objects in place: View<T> and Buffer.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mobula/ref.h"
+
+namespace mobula {
+
+// Read-only elements of an object, where they lie in the store. Pins the object while it lives, and outlives its Ref.
+template <class T>
+class View {
+ public:
+  View() = default;
+  View(Ref<Buffer> pin, std::span<const T> elements) : pin_(std::move(pin)), elements_(elements) {}
+
+  const T* data() const noexcept { return elements_.data(); }
+  std::size_t size() const noexcept { return elements_.size(); }
+  bool empty() const noexcept { return elements_.empty(); }
+  const T& operator[](std::size_t i) const noexcept { return elements_[i]; }
+  const T* begin() const noexcept { return elements_.data(); }
+  const T* end() const noexcept { return elements_.data() + elements_.size(); }
+  operator std::span<const T>() const noexcept { return elements_; }
+
+ private:
+  Ref<Buffer> pin_;  // of whatever type the object is
+  std::span<const T> elements_;
+};
+
+// Bytes of the store that are being written: nobody else sees them before seal().
+class Buffer {
+ public:
+  Buffer(Buffer&& other) noexcept : open_(std::exchange(other.open_, {})) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(open_, other.open_);
+    return *this;
+  }
+  ~Buffer() {
+    if (open_.data) detail::abandon_buffer(open_);
+  }
+
+  std::byte* data() noexcept { return open_.data; }
+  std::size_t size() const noexcept { return open_.size; }
+  std::span<std::byte> span() noexcept { return {open_.data, open_.size}; }
+
+  // Makes the bytes an immutable object. The buffer is empty afterwards. Throws Error when it was sealed before.
+  Ref<Buffer> seal() { return Ref<Buffer>::own(detail::seal_buffer(open_)); }
+
+ private:
+  friend Buffer create_buffer(std::size_t size);
+  explicit Buffer(detail::OpenBuffer open) : open_(open) {}
+  detail::OpenBuffer open_;
+};
+
+// `size` bytes of the store to write into, aligned to a cache line. Throws ObjectStoreFullError.
+inline Buffer create_buffer(std::size_t size) { return Buffer(detail::open_buffer(size)); }
+
+namespace detail {
+
+// Which element type a view of an object of type T has.
+template <class T>
+struct ViewElement {};
+template <class T, class A>
+struct ViewElement<std::vector<T, A>> {
+  using type = T;
+};
+template <class C, class R, class A>
+struct ViewElement<std::basic_string<C, R, A>> {
+  using type = C;
+};
+template <>
+struct ViewElement<Buffer> {
+  using type = std::byte;
+};
+
+template <class T>
+concept Viewable = requires { typename ViewElement<T>::type; } && is_flat_v<typename ViewElement<T>::type>;
+
+}  // namespace detail
+}  // namespace mobula

@@ -1,0 +1,871 @@
+#include "core/worker_allotment.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mobula::core {
+
+namespace {
+
+template <class... Cases>
+struct Match : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+Match(Cases...) -> Match<Cases...>;
+
+// Deeper than any ring; keeps the products of depths and worker counts far from overflow.
+constexpr std::int64_t kDepthMax = std::int64_t{1} << 40;
+
+int whole_cpus(const ResourceAmounts& capacity) {
+  constexpr std::int64_t kMost = 1 << 20;
+  return static_cast<int>(std::min(kMost, capacity.units(kCpu) / ResourceAmounts::kUnitsPerOne));
+}
+
+ResourceAmounts without_cpu(ResourceAmounts amounts) {
+  amounts.set_units(kCpu, 0);
+  return amounts;
+}
+
+std::string class_name(ClassId cls) { return "class " + std::to_string(cls.value); }
+
+std::string count_of(std::int64_t count, const std::string& thing) {
+  return std::to_string(count) + " " + thing + (count == 1 ? "" : "s");
+}
+
+}  // namespace
+
+// What one step may still give away. A reservation is taken from it like a grant, so that
+// those who are served later see only what is left.
+struct WorkerAllotment::Plan {
+  Time now{};
+  std::map<ClassId, Tally> tallies;  // with the workers that this plan counts on
+  ResourceAmounts at_once;           // free now
+  ResourceAmounts coming;            // the same, once the workers that leave have left
+  int returning = 0;                 // leaving workers that nobody counts on yet
+  int ending = 0;                    // retiring processes whose place nobody counts on yet
+  int starts = 0;                    // new processes that classes count on
+  std::set<WorkerId> asked;          // busy workers counted on, but not yet detached
+  std::set<ClassId> served;
+
+  // For kPatience, without getting a worker or losing one.
+  [[nodiscard]] bool has_waited(const Class& cls) const {
+    return cls.wanting_since && now - *cls.wanting_since >= kPatience;
+  }
+  void take(const ResourceAmounts& demand) {
+    at_once.subtract(demand);
+    coming.subtract(demand);
+  }
+  void count_on_worker(ClassId cls) {
+    ++tallies[cls].able;
+    ++tallies[cls].settling;
+  }
+};
+
+std::string describe(const WorkerAction& action) {
+  const auto worker_name = [](WorkerId worker) { return "worker " + std::to_string(worker.value); };
+  return std::visit(
+      Match{
+          [](const StartWorker& start) {
+            return start.for_actor ? "start a worker for " + class_name(*start.for_actor)
+                                   : std::string("start a worker");
+          },
+          [&](const AttachWorker& attached) {
+            return "attach " + worker_name(attached.worker) + " to " + class_name(attached.cls);
+          },
+          [&](const DetachWorker& detached) { return "detach " + worker_name(detached.worker); },
+          [&](const RetireWorker& retired) { return "retire " + worker_name(retired.worker); },
+          [](const RejectClass& rejected) { return "reject: " + rejected.reason; },
+          [](const PoolExhausted& exhausted) {
+            return "no worker will come for " + class_name(exhausted.cls);
+          },
+      },
+      action);
+}
+
+WorkerActions WorkerAllotment::step(const WorkerEvent& event, Time now) {
+  WorkerActions actions;
+  apply(event, now, actions);
+  if (capacity_) decide(now, actions);
+  return actions;
+}
+
+void WorkerAllotment::apply(const WorkerEvent& event, Time now, WorkerActions& actions) {
+  std::visit(Match{
+                 [&](const NodeCapacity& node) { set_capacity(node.amounts, now, actions); },
+                 [&](const PoolLimits& limits) { limits_ = limits; },
+                 [&](const ClassOpened& opened) { open(opened, now, actions); },
+                 [&](const ClassClosed& closed) { close(closed.cls, now, actions); },
+                 [&](const BacklogSeen& seen) { see_backlog(seen, now); },
+                 [&](const WorkerReady& ready) { join(ready, now, actions); },
+                 [&](const WorkerStartFailed& failed) { start_failed(failed, now); },
+                 [&](const WorkerIdle& seen) { idle(seen.worker, now); },
+                 [&](const WorkerBlocked& blocked) { lend_cpu(blocked.worker); },
+                 [&](const WorkerUnblocked& unblocked) { take_cpu_back(unblocked.worker); },
+                 [&](const WorkerGone& left) { gone(left.worker); },
+                 [&](const Tick&) {},
+             },
+             event);
+}
+
+// ---- Facts
+
+void WorkerAllotment::set_capacity(const ResourceAmounts& amounts, Time now,
+                                   WorkerActions& actions) {
+  if (capacity_) free_.subtract(*capacity_);
+  free_.add(amounts);
+  capacity_ = amounts;
+  for (auto& [id, cls] : classes_) {
+    if (cls.phase != ClassPhase::Open && cls.phase != ClassPhase::Waiting) continue;
+    if (judge(id, actions)) continue;
+    for (const auto& [worker_id, worker] : workers_) {
+      if (worker.cls == id && worker.phase == WorkerPhase::Attached) {
+        detach(worker_id, now, actions);
+      }
+    }
+  }
+}
+
+void WorkerAllotment::open(const ClassOpened& opened, Time now, WorkerActions& actions) {
+  const auto known = classes_.find(opened.cls);
+  if (known != classes_.end()) {
+    const ClassPhase phase = known->second.phase;
+    if (phase != ClassPhase::Ended && phase != ClassPhase::Rejected) return;
+    // A rejected class whose workers still leave holds its old demand until they have.
+    for (const auto& [id, worker] : workers_) {
+      if (worker.cls == opened.cls) return;
+    }
+  }
+  Class cls;
+  cls.kind = opened.kind;
+  cls.phase = opened.kind == ClassKind::Actor ? ClassPhase::Waiting : ClassPhase::Open;
+  cls.demand = opened.demand;
+  cls.order = ++opened_;
+  if (opened.kind == ClassKind::Actor) cls.wanting_since = now;
+  classes_.insert_or_assign(opened.cls, std::move(cls));
+  if (capacity_) judge(opened.cls, actions);
+}
+
+// False if the class can never run here; it is then rejected.
+bool WorkerAllotment::judge(ClassId id, WorkerActions& actions) {
+  Class& cls = classes_.at(id);
+  const std::string lack = capacity_->first_lack(cls.demand);
+  if (lack.empty()) return true;
+  cls.phase = ClassPhase::Rejected;
+  cls.depth = 0;
+  cls.wanting_since.reset();
+  cls.rejection = class_name(id) + " wants " + lack + " " + describe_units(cls.demand.units(lack)) +
+                  ", but this node has " + describe_units(capacity_->units(lack)) + " in all";
+  actions.push_back(RejectClass{id, cls.rejection});
+  return false;
+}
+
+void WorkerAllotment::close(ClassId id, Time now, WorkerActions& actions) {
+  const auto known = classes_.find(id);
+  if (known == classes_.end() || known->second.phase == ClassPhase::Closing) return;
+  Class& cls = known->second;
+  if (cls.phase == ClassPhase::Starting) free_.add(cls.demand);
+  cls.phase = ClassPhase::Closing;
+  cls.depth = 0;
+  cls.wanting_since.reset();
+  for (const auto& [worker_id, worker] : workers_) {
+    if (worker.cls != id) continue;
+    if (worker.for_actor) {
+      retire(worker_id, now, actions);
+    } else if (worker.phase == WorkerPhase::Attached) {
+      detach(worker_id, now, actions);
+    }
+  }
+  forget_if_left(id);
+}
+
+void WorkerAllotment::see_backlog(const BacklogSeen& seen, Time now) {
+  const auto known = classes_.find(seen.cls);
+  if (known == classes_.end() || known->second.phase != ClassPhase::Open) return;
+  known->second.depth = std::clamp<std::int64_t>(seen.depth, 0, kDepthMax);
+
+  // Resting workers wake up for the new tasks. Which ones cannot be seen from here; those
+  // that did not will say again that they are idle.
+  std::int64_t awake = 0;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.cls == seen.cls && worker.settles_at && *worker.settles_at > now) ++awake;
+  }
+  for (auto& [id, worker] : workers_) {
+    if (awake >= known->second.depth) return;
+    if (worker.cls != seen.cls || !worker.resting) continue;
+    worker.resting = false;
+    worker.settles_at = now + kSettling;
+    ++awake;
+  }
+}
+
+void WorkerAllotment::join(const WorkerReady& ready, Time now, WorkerActions& actions) {
+  if (workers_.contains(ready.worker)) return;
+  Worker worker;
+  worker.since = now;
+  if (!ready.started_for) {
+    starting_ = std::max(0, starting_ - 1);
+    failed_starts_ = 0;
+    starts_paused_until_.reset();
+    workers_.emplace(ready.worker, std::move(worker));
+    return;
+  }
+
+  const ClassId id = *ready.started_for;
+  if (const auto start = actor_starts_.find(id); start != actor_starts_.end()) {
+    if (--start->second == 0) actor_starts_.erase(start);
+  }
+  worker.for_actor = true;
+  const auto known = classes_.find(id);
+  if (known == classes_.end() || known->second.phase != ClassPhase::Starting) {
+    workers_.emplace(ready.worker, std::move(worker));
+    retire(ready.worker, now, actions);  // the actor was closed while its worker started
+    return;
+  }
+  known->second.phase = ClassPhase::Alive;
+  worker.phase = WorkerPhase::Attached;
+  worker.cls = id;
+  worker.held = known->second.demand;  // taken from what is free when the start was ordered
+  workers_.emplace(ready.worker, std::move(worker));
+  actions.push_back(AttachWorker{ready.worker, id});
+}
+
+void WorkerAllotment::start_failed(const WorkerStartFailed& failed, Time now) {
+  if (!failed.started_for) {
+    if (starting_ == 0) return;
+    --starting_;
+    Time pause = kFailedStartPause;
+    for (int i = 0; i < failed_starts_ && pause < kFailedStartPauseMax; ++i) pause *= 2;
+    starts_paused_until_ = now + std::min(pause, kFailedStartPauseMax);
+    ++failed_starts_;
+    return;
+  }
+  const auto start = actor_starts_.find(*failed.started_for);
+  if (start == actor_starts_.end()) return;
+  if (--start->second > 0) return;  // a later start of the same actor is still under way
+  actor_starts_.erase(start);
+  const auto known = classes_.find(*failed.started_for);
+  if (known == classes_.end() || known->second.phase != ClassPhase::Starting) return;
+  free_.add(known->second.demand);
+  known->second.phase = ClassPhase::Ended;
+}
+
+void WorkerAllotment::idle(WorkerId id, Time now) {
+  const auto known = workers_.find(id);
+  if (known == workers_.end()) return;
+  Worker& worker = known->second;
+  if (worker.phase == WorkerPhase::Leaving) {
+    const ClassId left = *worker.cls;
+    set_held(worker, {});
+    worker = Worker{};
+    worker.since = now;
+    forget_if_left(left);
+  } else if (worker.phase == WorkerPhase::Attached && !worker.blocked && !worker.resting) {
+    worker.resting = true;
+    worker.settles_at.reset();
+    worker.since = now;
+  }
+}
+
+void WorkerAllotment::lend_cpu(WorkerId id) {
+  const auto known = workers_.find(id);
+  if (known == workers_.end() || !known->second.cls) return;
+  Worker& worker = known->second;
+  worker.blocked = true;
+  worker.resting = false;
+  worker.settles_at.reset();
+  set_held(worker, without_cpu(worker.held));
+}
+
+void WorkerAllotment::take_cpu_back(WorkerId id) {
+  const auto known = workers_.find(id);
+  if (known == workers_.end() || !known->second.blocked) return;
+  known->second.blocked = false;
+  set_held(known->second, classes_.at(*known->second.cls).demand);
+}
+
+void WorkerAllotment::gone(WorkerId id) {
+  const auto known = workers_.find(id);
+  if (known == workers_.end()) return;
+  set_held(known->second, {});
+  const Worker worker = std::move(known->second);
+  workers_.erase(known);
+  if (!worker.cls) return;
+  if (worker.for_actor) classes_.at(*worker.cls).phase = ClassPhase::Ended;
+  forget_if_left(*worker.cls);
+}
+
+// ---- Decisions
+
+void WorkerAllotment::decide(Time now, WorkerActions& actions) {
+  reserved_for_.clear();
+  starting_for_.clear();
+  Plan plan = survey(now);
+  mend_surplus(plan, actions);
+  serve_actors(plan, actions);
+  serve_starving(plan, actions);
+  serve_by_need(plan, actions);
+  start_workers(plan, actions);
+  retire_surplus(plan, actions);
+}
+
+WorkerAllotment::Plan WorkerAllotment::survey(Time now) {
+  Plan plan;
+  plan.now = now;
+  plan.at_once = free_;
+  plan.coming = free_;
+  for (auto& [id, worker] : workers_) {
+    if (worker.settles_at && *worker.settles_at <= now) worker.settles_at.reset();
+    if (worker.phase == WorkerPhase::Retiring) ++plan.ending;
+    // A blocked worker may stay for as long as it likes: nobody counts on it.
+    if (worker.phase != WorkerPhase::Leaving || worker.blocked) continue;
+    plan.coming.add(worker.held);
+    ++plan.returning;
+  }
+  plan.tallies = tally();
+  for (auto& [id, cls] : classes_) {
+    if (cls.phase != ClassPhase::Open) continue;
+    if (plan.tallies[id].able > 0 || cls.depth == 0) cls.exhaustion_told = false;
+    if (unserved(cls, plan.tallies[id]) == 0) {
+      cls.wanting_since.reset();
+    } else if (!cls.wanting_since) {
+      cls.wanting_since = now;
+    }
+  }
+  return plan;
+}
+
+// After an unblocking more may be held than there is. Resting workers leave at once; busy ones
+// only if it lasts, since a short wait inside a task is over before another worker has left.
+void WorkerAllotment::mend_surplus(Plan& plan, WorkerActions& actions) {
+  const auto overdrawn = [&]() -> std::string {
+    for (const auto& [name, units] : plan.coming.by_name()) {
+      if (units < 0) return name;
+    }
+    return {};
+  };
+  if (overdrawn().empty()) {
+    surplus_since_.reset();
+    return;
+  }
+  if (!surplus_since_) surplus_since_ = plan.now;
+  const bool lasts = plan.now - *surplus_since_ >= kPatience;
+  for (std::string resource = overdrawn(); !resource.empty(); resource = overdrawn()) {
+    auto victim = pick_resting(plan, resource, std::nullopt);
+    if (!victim && lasts) victim = pick_busy(plan, resource, std::nullopt);
+    if (!victim) return;
+    const Worker& worker = workers_.at(*victim);
+    plan.coming.add(worker.held);
+    ++plan.returning;
+    --plan.tallies[*worker.cls].able;
+    if (worker.resting) --plan.tallies[*worker.cls].resting;
+    detach(*victim, plan.now, actions);
+  }
+}
+
+void WorkerAllotment::serve_actors(Plan& plan, WorkerActions& actions) {
+  std::vector<std::pair<std::uint64_t, ClassId>> waiting;
+  for (const auto& [id, cls] : classes_) {
+    if (cls.phase == ClassPhase::Waiting) waiting.emplace_back(cls.order, id);
+  }
+  std::sort(waiting.begin(), waiting.end());
+  for (const auto& [order, id] : waiting) {
+    // One that cannot be helped now reserves nothing, and smaller ones pass it.
+    if (!start_actor(id, plan, actions)) claim_resources(id, plan, actions);
+  }
+}
+
+// True if the actor's worker was ordered, or waits only for a place in the pool.
+bool WorkerAllotment::start_actor(ClassId id, Plan& plan, WorkerActions& actions) {
+  Class& cls = classes_.at(id);
+  if (!plan.at_once.contains(cls.demand)) return false;
+  if (processes() >= limits_.workers_max) {
+    if (claim_place(id, plan, actions)) {
+      plan.take(cls.demand);
+      reserved_for_.push_back(id);
+    }
+    return true;
+  }
+  plan.take(cls.demand);
+  free_.subtract(cls.demand);
+  cls.phase = ClassPhase::Starting;
+  cls.wanting_since.reset();
+  cls.exhaustion_told = false;
+  ++actor_starts_[id];
+  actions.push_back(StartWorker{id});
+  return true;
+}
+
+void WorkerAllotment::serve_starving(Plan& plan, WorkerActions& actions) {
+  std::vector<std::pair<Time, ClassId>> starving;
+  for (const auto& [id, cls] : classes_) {
+    if (cls.phase != ClassPhase::Open || !plan.has_waited(cls)) continue;
+    if (plan.tallies[id].able > 0) continue;
+    starving.emplace_back(*cls.wanting_since, id);
+  }
+  std::sort(starving.begin(), starving.end());
+  // One worker each; whatever more they want is weighed against the others.
+  for (const auto& [since, id] : starving) serve(id, plan, actions);
+}
+
+void WorkerAllotment::serve_by_need(Plan& plan, WorkerActions& actions) {
+  while (true) {
+    std::optional<ClassId> neediest;
+    std::int64_t depth = 0;
+    std::int64_t share = 1;
+    for (const auto& [id, cls] : classes_) {
+      if (cls.phase != ClassPhase::Open || plan.served.contains(id)) continue;
+      const Tally& tally = plan.tallies[id];
+      if (unserved(cls, tally) == 0) continue;
+      // depth / (able + 1), compared without rounding
+      if (!neediest || cls.depth * share > depth * (tally.able + 1)) {
+        neediest = id;
+        depth = cls.depth;
+        share = tally.able + 1;
+      }
+    }
+    if (!neediest) return;
+    serve(*neediest, plan, actions);
+  }
+}
+
+// Gives the class one worker, or what leads to one; a class that got neither is done with.
+void WorkerAllotment::serve(ClassId id, Plan& plan, WorkerActions& actions) {
+  if (plan.at_once.contains(classes_.at(id).demand)) {
+    if (!give_worker(id, plan, actions)) plan.served.insert(id);
+  } else {
+    claim_resources(id, plan, actions);
+    plan.served.insert(id);
+  }
+}
+
+// False if no worker can be given, and none is on its way to this class.
+bool WorkerAllotment::give_worker(ClassId id, Plan& plan, WorkerActions& actions) {
+  Class& cls = classes_.at(id);
+  if (const auto worker = warmest_unattached()) {
+    attach(*worker, id, plan.now, actions);
+    cls.wanting_since = plan.now;  // got something just now
+    cls.exhaustion_told = false;
+  } else if (plan.starts < starting_ ||
+             processes() + (plan.starts - starting_) < limits_.workers_max) {
+    ++plan.starts;
+    starting_for_.insert(id);
+  } else if (!claim_place(id, plan, actions)) {
+    return false;
+  } else {
+    reserved_for_.push_back(id);
+  }
+  plan.take(cls.demand);
+  plan.count_on_worker(id);
+  return true;
+}
+
+// All processes that may exist do. True if one of them will come free for this class.
+bool WorkerAllotment::claim_place(ClassId id, Plan& plan, WorkerActions& actions) {
+  Class& cls = classes_.at(id);
+  if (plan.ending > 0) {
+    --plan.ending;
+    return true;
+  }
+  if (cls.kind == ClassKind::Actor) {
+    if (const auto idle_one = coldest_unattached()) {
+      retire(*idle_one, plan.now, actions);
+      return true;
+    }
+  }
+  if (plan.returning > 0) {
+    --plan.returning;
+    return true;
+  }
+  const bool starves = plan.tallies[id].able == 0;
+  auto victim = pick_resting(plan, {}, id);
+  if (!victim && starves && plan.has_waited(cls)) victim = pick_busy(plan, {}, id);
+  if (victim) {
+    const Worker& worker = workers_.at(*victim);
+    plan.coming.add(worker.held);
+    plan.asked.insert(*victim);
+    --plan.tallies[*worker.cls].able;
+    const bool rests = worker.resting;
+    if (rests) --plan.tallies[*worker.cls].resting;
+    if (rests || has_had_its_turn(*victim, plan.now)) detach(*victim, plan.now, actions);
+    return true;
+  }
+  // A worker that is at work somewhere will come free or can be asked later; only if there
+  // is none would the class wait in vain.
+  const bool none_will_come =
+      starting_ == 0 && plan.starts == 0 &&
+      std::none_of(workers_.begin(), workers_.end(), [](const auto& entry) {
+        const Worker& worker = entry.second;
+        return worker.phase == WorkerPhase::Retiring || (!worker.for_actor && !worker.blocked);
+      });
+  if (starves && none_will_come && !cls.exhaustion_told) {
+    cls.exhaustion_told = true;
+    actions.push_back(PoolExhausted{id});
+  }
+  return false;
+}
+
+// Makes workers of other classes leave until the demand will fit, and keeps what it needs
+// from those that are served later. False, with nothing asked, if that cannot make it fit.
+bool WorkerAllotment::claim_resources(ClassId id, Plan& plan, WorkerActions& actions) {
+  Class& cls = classes_.at(id);
+  const bool is_actor = cls.kind == ClassKind::Actor;
+  const bool waited = plan.has_waited(cls);
+
+  Plan after = plan;
+  std::vector<WorkerId> resting;
+  std::vector<WorkerId> busy;
+  while (!after.coming.contains(cls.demand)) {
+    const std::string lack = after.coming.first_lack(cls.demand);
+    auto victim = pick_resting(after, lack, id);
+    if (victim) {
+      resting.push_back(*victim);
+    } else {
+      // An actor's share is kept from the tasks at once: they take it back within moments.
+      if (waited || is_actor) victim = pick_busy(after, lack, id);
+      if (!victim) return false;
+      busy.push_back(*victim);
+    }
+    const Worker& worker = workers_.at(*victim);
+    after.coming.add(worker.held);
+    after.asked.insert(*victim);
+    ++after.returning;
+    --after.tallies[*worker.cls].able;
+    if (worker.resting) --after.tallies[*worker.cls].resting;
+  }
+
+  plan = std::move(after);
+  for (const WorkerId victim : resting) detach(victim, plan.now, actions);
+  if (waited) {
+    for (const WorkerId victim : busy) {
+      if (is_actor || has_had_its_turn(victim, plan.now)) detach(victim, plan.now, actions);
+    }
+  }
+  plan.take(cls.demand);
+  plan.returning = std::max(0, plan.returning - 1);
+  reserved_for_.push_back(id);
+  return true;
+}
+
+bool WorkerAllotment::may_be_asked(WorkerId id, const Plan& plan, std::string_view resource,
+                                   std::optional<ClassId> but) const {
+  const Worker& worker = workers_.at(id);
+  return worker.phase == WorkerPhase::Attached && !worker.for_actor && !worker.blocked &&
+         worker.cls != but && !plan.asked.contains(id) &&
+         (resource.empty() || worker.held.units(resource) > 0);
+}
+
+// The longest resting worker that its own class can spare.
+std::optional<WorkerId> WorkerAllotment::pick_resting(const Plan& plan, std::string_view resource,
+                                                      std::optional<ClassId> but) const {
+  std::optional<WorkerId> longest;
+  for (const auto& [id, worker] : workers_) {
+    if (!worker.resting || !may_be_asked(id, plan, resource, but)) continue;
+    const Tally& tally = plan.tallies.at(*worker.cls);
+    if (tally.resting + tally.settling <= classes_.at(*worker.cls).depth) continue;
+    if (!longest || worker.since < workers_.at(*longest).since) longest = id;
+  }
+  return longest;
+}
+
+// Without this, several starving classes would ask a worker to leave each other before it has
+// taken a single task.
+bool WorkerAllotment::has_had_its_turn(WorkerId id, Time now) const {
+  return now - workers_.at(id).since >= kPatience;
+}
+
+// A worker of the class that has the most of them.
+std::optional<WorkerId> WorkerAllotment::pick_busy(const Plan& plan, std::string_view resource,
+                                                   std::optional<ClassId> beneficiary) const {
+  std::optional<WorkerId> best;
+  int most = 0;
+  for (const auto& [id, worker] : workers_) {
+    if (!may_be_asked(id, plan, resource, beneficiary)) continue;
+    if (!may_lose_one(plan, *worker.cls, beneficiary)) continue;
+    const int able = plan.tallies.at(*worker.cls).able;
+    if (!best || able > most) {
+      best = id;
+      most = able;
+    }
+  }
+  return best;
+}
+
+// Whoever has no worker at all may take anyone's. Else a move must leave the donor less needy
+// than the beneficiary is now, or the worker would be asked back at once.
+bool WorkerAllotment::may_lose_one(const Plan& plan, ClassId donor,
+                                   std::optional<ClassId> beneficiary) const {
+  if (!beneficiary || classes_.at(*beneficiary).kind == ClassKind::Actor) return true;
+  const auto own = plan.tallies.find(*beneficiary);
+  const int able = own == plan.tallies.end() ? 0 : own->second.able;
+  if (able == 0) return true;
+  const int donor_able = plan.tallies.at(donor).able;
+  return donor_able >= 2 &&
+         classes_.at(*beneficiary).depth * donor_able > classes_.at(donor).depth * (able + 1);
+}
+
+void WorkerAllotment::start_workers(const Plan& plan, WorkerActions& actions) {
+  if (starts_paused_until_ && plan.now < *starts_paused_until_) return;
+  const int cold = limits_.workers_warm - task_processes() - starting_;
+  // More at once than there are CPUs would only start each of them later.
+  const int at_once = std::max(1, whole_cpus(*capacity_)) - starting_;
+  const int orders = std::min(
+      {std::max(plan.starts - starting_, cold), at_once, limits_.workers_max - processes()});
+  for (int i = 0; i < orders; ++i) {
+    ++starting_;
+    actions.push_back(StartWorker{std::nullopt});
+  }
+}
+
+void WorkerAllotment::retire_surplus(const Plan& plan, WorkerActions& actions) {
+  int staying = processes();
+  for (const auto& [id, worker] : workers_) {
+    if (worker.phase == WorkerPhase::Retiring) --staying;
+  }
+  while (const auto id = coldest_unattached()) {
+    const bool too_many = staying > limits_.workers_max;
+    const bool unused =
+        task_processes() > limits_.workers_warm && plan.now - workers_.at(*id).since >= kIdleKept;
+    if (!unused && !too_many) return;
+    retire(*id, plan.now, actions);
+    --staying;
+  }
+}
+
+// ---- Small steps
+
+void WorkerAllotment::attach(WorkerId id, ClassId cls, Time now, WorkerActions& actions) {
+  Worker& worker = workers_.at(id);
+  worker.phase = WorkerPhase::Attached;
+  worker.cls = cls;
+  worker.settles_at = now + kSettling;
+  worker.since = now;
+  set_held(worker, classes_.at(cls).demand);
+  actions.push_back(AttachWorker{id, cls});
+}
+
+void WorkerAllotment::detach(WorkerId id, Time now, WorkerActions& actions) {
+  Worker& worker = workers_.at(id);
+  worker.phase = WorkerPhase::Leaving;
+  worker.resting = false;
+  worker.settles_at.reset();
+  worker.since = now;
+  // Patience starts anew with each loss, or two classes would take one worker from each
+  // other after every task.
+  if (auto& since = classes_.at(*worker.cls).wanting_since) since = now;
+  actions.push_back(DetachWorker{id});
+}
+
+void WorkerAllotment::retire(WorkerId id, Time now, WorkerActions& actions) {
+  Worker& worker = workers_.at(id);
+  set_held(worker, {});
+  worker.phase = WorkerPhase::Retiring;
+  worker.cls.reset();
+  worker.blocked = false;
+  worker.resting = false;
+  worker.since = now;
+  actions.push_back(RetireWorker{id});
+}
+
+void WorkerAllotment::set_held(Worker& worker, const ResourceAmounts& held) {
+  free_.add(worker.held);
+  free_.subtract(held);
+  worker.held = held;
+}
+
+void WorkerAllotment::forget_if_left(ClassId id) {
+  const auto known = classes_.find(id);
+  if (known == classes_.end() || known->second.phase != ClassPhase::Closing) return;
+  for (const auto& [worker_id, worker] : workers_) {
+    if (worker.cls == id) return;
+  }
+  classes_.erase(known);
+}
+
+std::optional<WorkerId> WorkerAllotment::warmest_unattached() const {
+  std::optional<WorkerId> warmest;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.phase != WorkerPhase::Unattached) continue;
+    if (!warmest || worker.since >= workers_.at(*warmest).since) warmest = id;
+  }
+  return warmest;
+}
+
+std::optional<WorkerId> WorkerAllotment::coldest_unattached() const {
+  std::optional<WorkerId> coldest;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.phase != WorkerPhase::Unattached) continue;
+    if (!coldest || worker.since < workers_.at(*coldest).since) coldest = id;
+  }
+  return coldest;
+}
+
+int WorkerAllotment::processes() const {
+  int count = static_cast<int>(workers_.size()) + starting_;
+  for (const auto& [id, starts] : actor_starts_) count += starts;
+  return count;
+}
+
+int WorkerAllotment::task_processes() const {
+  return static_cast<int>(std::count_if(workers_.begin(), workers_.end(), [](const auto& entry) {
+    return !entry.second.for_actor && entry.second.phase != WorkerPhase::Retiring;
+  }));
+}
+
+std::map<ClassId, WorkerAllotment::Tally> WorkerAllotment::tally() const {
+  std::map<ClassId, Tally> tallies;
+  for (const auto& [id, worker] : workers_) {
+    if (!worker.cls || worker.for_actor) continue;
+    Tally& tally = tallies[*worker.cls];
+    ++tally.workers;
+    if (worker.phase != WorkerPhase::Attached || worker.blocked) continue;
+    ++tally.able;
+    if (worker.resting) ++tally.resting;
+    if (worker.settles_at) ++tally.settling;
+  }
+  return tallies;
+}
+
+// How many more workers its waiting tasks could use.
+std::int64_t WorkerAllotment::unserved(const Class& cls, const Tally& tally) const {
+  const std::int64_t more = cls.depth - tally.resting - tally.settling;
+  if (cls.demand.units(kCpu) > 0) return std::max<std::int64_t>(0, more);
+  // Nothing else bounds a class that wants no CPU.
+  const std::int64_t most = std::max(1, 2 * whole_cpus(*capacity_));
+  return std::max<std::int64_t>(0, std::min(more, most - tally.able));
+}
+
+// ---- Introspection
+
+std::optional<WorkerAllotment::ClassView> WorkerAllotment::view(ClassId id) const {
+  const auto known = classes_.find(id);
+  if (known == classes_.end()) return std::nullopt;
+  ClassView view;
+  view.kind = known->second.kind;
+  view.demand = known->second.demand;
+  view.depth = known->second.depth;
+  for (const auto& [worker_id, worker] : workers_) {
+    if (worker.cls != id) continue;
+    ++view.workers;
+    if (worker.blocked) ++view.blocked;
+    if (worker.phase == WorkerPhase::Leaving) ++view.leaving;
+  }
+  return view;
+}
+
+WorkerAllotment::PoolView WorkerAllotment::pool() const {
+  PoolView pool;
+  pool.workers = static_cast<int>(workers_.size());
+  pool.starting = processes() - pool.workers;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.phase == WorkerPhase::Unattached) ++pool.unattached;
+  }
+  return pool;
+}
+
+std::string WorkerAllotment::explain(ClassId id) const {
+  const auto known = classes_.find(id);
+  if (known == classes_.end()) return class_name(id) + " is not open on this node";
+  const Class& cls = known->second;
+  switch (cls.phase) {
+    case ClassPhase::Rejected: return "can never run here: " + cls.rejection;
+    case ClassPhase::Closing: return "is closed, and its last workers finish their tasks";
+    case ClassPhase::Starting: return "its worker is starting";
+    case ClassPhase::Ended: return "its worker is gone";
+    case ClassPhase::Alive:
+      for (const auto& [worker_id, worker] : workers_) {
+        if (worker.cls != id) continue;
+        const std::string name = "its worker " + std::to_string(worker_id.value);
+        return name + (worker.blocked ? " waits in a call of its own" : " takes its calls");
+      }
+      break;
+    case ClassPhase::Open:
+    case ClassPhase::Waiting: break;
+  }
+  if (!capacity_) return "waits until the node's capacity is known";
+  if (cls.phase == ClassPhase::Open) {
+    if (cls.depth == 0) return "has no waiting tasks";
+    const auto tallies = tally();
+    const auto own = tallies.find(id);
+    const Tally mine = own == tallies.end() ? Tally{} : own->second;
+    if (unserved(cls, mine) == 0) {
+      if (cls.depth > mine.resting + mine.settling) {
+        return "wants no CPU, and has " + count_of(mine.able, "worker") +
+               ", the most for such a class here";
+      }
+      return count_of(mine.resting + mine.settling, "worker") + " will take its " +
+             count_of(cls.depth, "waiting task");
+    }
+  }
+  if (const std::string lack = free_.first_lack(cls.demand); !lack.empty()) {
+    return explain_lack(cls, lack);
+  }
+  if (starting_for_.contains(id) || reserved_for_.empty() || reserved_for_.front() == id) {
+    return explain_pool();
+  }
+  return "waits for its turn: what is free is kept for " + class_name(reserved_for_.front()) +
+         ", which comes first";
+}
+
+std::string WorkerAllotment::explain_lack(const Class& cls, const std::string& resource) const {
+  struct Holding {
+    int workers = 0;
+    int leaving = 0;
+    bool starting = false;
+  };
+  std::map<ClassId, Holding> holders;
+  std::int64_t held = 0;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.held.units(resource) <= 0) continue;
+    held += worker.held.units(resource);
+    ++holders[*worker.cls].workers;
+    if (worker.phase == WorkerPhase::Leaving) ++holders[*worker.cls].leaving;
+  }
+  for (const auto& [id, other] : classes_) {
+    if (other.phase != ClassPhase::Starting || other.demand.units(resource) <= 0) continue;
+    held += other.demand.units(resource);
+    holders[id].starting = true;
+  }
+
+  std::string names;
+  for (const auto& [id, holding] : holders) {
+    if (!names.empty()) names += ", ";
+    names += class_name(id) + " (";
+    names += holding.starting ? "starting" : count_of(holding.workers, "worker");
+    if (holding.leaving > 0) names += ", " + std::to_string(holding.leaving) + " leaving";
+    names += ")";
+  }
+  const std::int64_t capacity = capacity_->units(resource);
+  const std::int64_t shown = std::max(held, std::int64_t{0});
+  const bool all = held == capacity && capacity > ResourceAmounts::kUnitsPerOne;
+  return "waits for " + resource + " " + describe_units(cls.demand.units(resource)) + ": " +
+         (all ? "all " + describe_units(capacity)
+              : describe_units(shown) + " of " + describe_units(capacity)) +
+         (shown == ResourceAmounts::kUnitsPerOne ? " is" : " are") + " held by " + names;
+}
+
+std::string WorkerAllotment::explain_pool() const {
+  if (starts_paused_until_) {
+    return "waits for a worker: the last " + count_of(failed_starts_, "start") + " failed";
+  }
+  const PoolView now = pool();
+  if (now.starting > 0) return "waits for a worker: " + std::to_string(now.starting) + " starting";
+  int blocked = 0;
+  int of_actors = 0;
+  int on_the_way = 0;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.for_actor) {
+      ++of_actors;
+    } else if (worker.blocked) {
+      ++blocked;
+    } else if (worker.phase == WorkerPhase::Leaving || worker.phase == WorkerPhase::Retiring) {
+      ++on_the_way;
+    }
+  }
+  return "waits for a worker: " + std::to_string(now.workers) + " of at most " +
+         std::to_string(limits_.workers_max) + " exist (" + std::to_string(blocked) + " blocked, " +
+         std::to_string(of_actors) + " of actors, " + std::to_string(on_the_way) +
+         " about to come free)";
+}
+
+}  // namespace mobula::core

@@ -1,0 +1,325 @@
+// Decides which scheduling class gets which worker process, within the node's resources.
+//
+// It sees depths, never single tasks, so it costs nothing per task. Pure rules: every fact
+// arrives as an event with its time, every effect leaves as an action, and equal events give
+// equal actions.
+//
+//               WorkerReady                AttachWorker               DetachWorker
+//   StartWorker ----------> unattached ------------------> attached ----------------> leaving
+//                             |    ^                 at work | resting | blocked         |
+//                             |    '------------------- WorkerIdle ----------------------'
+//                             '--RetireWorker--> retiring --WorkerGone--> (gone, from any state)
+//
+// - A worker holds its class's demand from AttachWorker until it has left: WorkerIdle from a
+//   leaving worker, or WorkerGone. A blocked worker lends its CPU, and only that, to others.
+//   Unblocking takes the CPU back at once, also when that oversubscribes the node: a task that
+//   has its arguments must never wait for the one it lent its CPU to. The surplus is mended
+//   by detaching.
+// - An actor's worker is a process of its own, which holds the demand from StartWorker until
+//   the worker is gone or the class closed. It is never detached.
+// - Who is served first: waiting actors in their order, then task classes that got nothing
+//   for kPatience, then the others by depth / (workers + 1). The first two reserve what
+//   they wait for, so that a large demand is not starved by small ones that fit sooner.
+//   A small actor may pass a large one, but only with resources that the large one
+//   cannot use yet: actors keep theirs for life, and an actor that waits for another
+//   actor's end may wait for ever.
+#pragma once
+
+#include <chrono>
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "core/resources.h"
+
+namespace mobula::core {
+
+using Time = std::chrono::nanoseconds;  // since the start of the node
+
+struct ClassId {
+  std::uint32_t value = 0;
+  friend auto operator<=>(const ClassId&, const ClassId&) = default;
+};
+
+struct WorkerId {
+  std::uint32_t value = 0;
+  friend auto operator<=>(const WorkerId&, const WorkerId&) = default;
+};
+
+enum class ClassKind { Task, Actor };
+
+// ---- Facts. A fact about a worker or class that is not known (any more) changes nothing.
+
+// What the node has. Nothing is started or rejected before this is known.
+struct NodeCapacity {
+  ResourceAmounts amounts;
+  friend bool operator==(const NodeCapacity&, const NodeCapacity&) = default;
+};
+// Processes: workers_warm wait for work even when there is none; workers_max is the most there
+// may ever be, actors' workers and those being started included.
+struct PoolLimits {
+  int workers_warm = 0;
+  int workers_max = 0;
+  friend bool operator==(const PoolLimits&, const PoolLimits&) = default;
+};
+// Opening the class of an actor whose worker is gone asks for a new worker: a restart. A class
+// that was rejected may be opened again too; opening one that is open changes nothing.
+struct ClassOpened {
+  ClassId cls;
+  ClassKind kind = ClassKind::Task;
+  ResourceAmounts demand;
+  friend bool operator==(const ClassOpened&, const ClassOpened&) = default;
+};
+// Its workers are detached; an actor's is retired.
+struct ClassClosed {
+  ClassId cls;
+  friend bool operator==(const ClassClosed&, const ClassClosed&) = default;
+};
+// A sample: the ready tasks of a task class that nobody has claimed.
+struct BacklogSeen {
+  ClassId cls;
+  std::int64_t depth = 0;
+  friend bool operator==(const BacklogSeen&, const BacklogSeen&) = default;
+};
+// A process has joined. For an actor, `started_for` repeats StartWorker::for_actor.
+struct WorkerReady {
+  WorkerId worker;
+  std::optional<ClassId> started_for;
+  friend bool operator==(const WorkerReady&, const WorkerReady&) = default;
+};
+// A process that was ordered by StartWorker ended, or failed to start, before it joined.
+struct WorkerStartFailed {
+  std::optional<ClassId> started_for;
+  friend bool operator==(const WorkerStartFailed&, const WorkerStartFailed&) = default;
+};
+// An attached worker found nothing to do for a while (may be repeated as long as that is so),
+// or a leaving worker has finished its task and come back. After DetachWorker only the latter
+// may be sent: an older "found nothing", still on its way, would free what a task uses.
+struct WorkerIdle {
+  WorkerId worker;
+  friend bool operator==(const WorkerIdle&, const WorkerIdle&) = default;
+};
+// The worker's task waits in get or wait.
+struct WorkerBlocked {
+  WorkerId worker;
+  friend bool operator==(const WorkerBlocked&, const WorkerBlocked&) = default;
+};
+struct WorkerUnblocked {
+  WorkerId worker;
+  friend bool operator==(const WorkerUnblocked&, const WorkerUnblocked&) = default;
+};
+struct WorkerGone {
+  WorkerId worker;
+  friend bool operator==(const WorkerGone&, const WorkerGone&) = default;
+};
+// Time passes. To be sent every 10 ms or so while tasks wait, and now and then otherwise.
+struct Tick {
+  friend bool operator==(const Tick&, const Tick&) = default;
+};
+
+using WorkerEvent =
+    std::variant<NodeCapacity, PoolLimits, ClassOpened, ClassClosed, BacklogSeen, WorkerReady,
+                 WorkerStartFailed, WorkerIdle, WorkerBlocked, WorkerUnblocked, WorkerGone, Tick>;
+
+// ---- Orders.
+
+// Start one process; it answers by WorkerReady or WorkerStartFailed.
+struct StartWorker {
+  std::optional<ClassId> for_actor;
+  friend bool operator==(const StartWorker&, const StartWorker&) = default;
+};
+// The worker takes tasks of this class from now on. Also sent to an actor's new worker.
+struct AttachWorker {
+  WorkerId worker;
+  ClassId cls;
+  friend bool operator==(const AttachWorker&, const AttachWorker&) = default;
+};
+// The worker finishes the task it has, if any, claims no more, and answers by WorkerIdle.
+struct DetachWorker {
+  WorkerId worker;
+  friend bool operator==(const DetachWorker&, const DetachWorker&) = default;
+};
+// The process is to end; WorkerGone follows.
+struct RetireWorker {
+  WorkerId worker;
+  friend bool operator==(const RetireWorker&, const RetireWorker&) = default;
+};
+// The demand exceeds the node's capacity: it can never run here. The reason is a sentence.
+struct RejectClass {
+  ClassId cls;
+  std::string reason;
+  friend bool operator==(const RejectClass&, const RejectClass&) = default;
+};
+// The class waits for a worker, and none will come: workers_max processes exist, and all are
+// blocked or belong to actors. Said once until the class has a worker again or stops waiting.
+struct PoolExhausted {
+  ClassId cls;
+  friend bool operator==(const PoolExhausted&, const PoolExhausted&) = default;
+};
+
+using WorkerAction =
+    std::variant<StartWorker, AttachWorker, DetachWorker, RetireWorker, RejectClass, PoolExhausted>;
+using WorkerActions = std::vector<WorkerAction>;
+
+// "attach worker 7 to class 3", for logs.
+std::string describe(const WorkerAction& action);
+
+// ---- The rules.
+
+class WorkerAllotment {
+ public:
+  // How long a class with backlog may get nothing before workers that are busy elsewhere are
+  // asked to leave for it. Long against attaching a worker (well under 1 ms), so that
+  // changing classes stays rare; short against what a person notices.
+  static constexpr Time kPatience = std::chrono::milliseconds(20);
+  // How long a newly attached or woken worker counts as one that will take a waiting task:
+  // within it the next samples of the backlog do not know of it yet.
+  static constexpr Time kSettling = std::chrono::milliseconds(5);
+  // How long an unattached worker beyond workers_warm is kept.
+  static constexpr Time kIdleKept = std::chrono::seconds(10);
+  // The pause after a failed start; it doubles with each failure in a row.
+  static constexpr Time kFailedStartPause = std::chrono::milliseconds(100);
+  static constexpr Time kFailedStartPauseMax = std::chrono::seconds(5);
+
+  // Applies one event. The caller carries out the actions, in order. `now` never goes back.
+  [[nodiscard]] WorkerActions step(const WorkerEvent& event, Time now);
+
+  // One sentence: why tasks of this class (or this actor) wait right now, for instance
+  // "waits for CPU 1: all 2 are held by class 3 (2 workers)".
+  [[nodiscard]] std::string explain(ClassId cls) const;
+
+  // For `mobula list` and the dashboard.
+  struct ClassView {
+    ClassKind kind = ClassKind::Task;
+    ResourceAmounts demand;
+    std::int64_t depth = 0;
+    int workers = 0;  // attached, those blocked and leaving included
+    int blocked = 0;
+    int leaving = 0;
+    friend bool operator==(const ClassView&, const ClassView&) = default;
+  };
+  struct PoolView {
+    int workers = 0;     // processes that have joined and are not gone
+    int unattached = 0;  // of these, waiting for a class
+    int starting = 0;    // ordered, not yet joined
+    friend bool operator==(const PoolView&, const PoolView&) = default;
+  };
+  [[nodiscard]] std::optional<ClassView> view(ClassId cls) const;
+  [[nodiscard]] PoolView pool() const;
+  // Below zero in CPU while unblocked workers oversubscribe the node.
+  [[nodiscard]] const ResourceAmounts& free() const { return free_; }
+
+ private:
+  enum class ClassPhase {
+    Open,      // a task class that may get workers
+    Waiting,   // an actor without a worker
+    Starting,  // an actor whose worker has been ordered
+    Alive,     // an actor with its worker
+    Ended,     // an actor whose worker is gone, until it is opened again or closed
+    Closing,   // closed, kept until the last worker has left
+    Rejected,  // can never run here
+  };
+  struct Class {
+    ClassKind kind = ClassKind::Task;
+    ClassPhase phase = ClassPhase::Open;
+    ResourceAmounts demand;
+    std::int64_t depth = 0;
+    std::uint64_t order = 0;            // of opening: actors are served in it
+    std::optional<Time> wanting_since;  // wants a worker; got and lost none since
+    bool exhaustion_told = false;
+    std::string rejection;
+  };
+  enum class WorkerPhase { Unattached, Attached, Leaving, Retiring };
+  struct Worker {
+    WorkerPhase phase = WorkerPhase::Unattached;
+    std::optional<ClassId> cls;
+    bool for_actor = false;
+    bool blocked = false;
+    bool resting = false;               // attached, and said that it found nothing
+    std::optional<Time> settles_at;     // until then it is about to take a waiting task
+    Time since{};                       // of the last change of phase
+    ResourceAmounts held;
+  };
+  struct Tally {  // of one task class
+    int workers = 0;
+    int able = 0;  // attached, neither blocked nor leaving
+    int resting = 0;
+    int settling = 0;
+  };
+  struct Plan;
+
+  void apply(const WorkerEvent& event, Time now, WorkerActions& actions);
+  void open(const ClassOpened& opened, Time now, WorkerActions& actions);
+  void close(ClassId id, Time now, WorkerActions& actions);
+  void see_backlog(const BacklogSeen& seen, Time now);
+  void join(const WorkerReady& ready, Time now, WorkerActions& actions);
+  void start_failed(const WorkerStartFailed& failed, Time now);
+  void idle(WorkerId id, Time now);
+  void lend_cpu(WorkerId id);
+  void take_cpu_back(WorkerId id);
+  void gone(WorkerId id);
+  void set_capacity(const ResourceAmounts& amounts, Time now, WorkerActions& actions);
+  bool judge(ClassId id, WorkerActions& actions);
+
+  void decide(Time now, WorkerActions& actions);
+  Plan survey(Time now);
+  void mend_surplus(Plan& plan, WorkerActions& actions);
+  void serve_actors(Plan& plan, WorkerActions& actions);
+  void serve_starving(Plan& plan, WorkerActions& actions);
+  void serve_by_need(Plan& plan, WorkerActions& actions);
+  void serve(ClassId id, Plan& plan, WorkerActions& actions);
+  void start_workers(const Plan& plan, WorkerActions& actions);
+  void retire_surplus(const Plan& plan, WorkerActions& actions);
+
+  bool start_actor(ClassId id, Plan& plan, WorkerActions& actions);
+  bool give_worker(ClassId id, Plan& plan, WorkerActions& actions);
+  bool claim_place(ClassId id, Plan& plan, WorkerActions& actions);
+  bool claim_resources(ClassId id, Plan& plan, WorkerActions& actions);
+  [[nodiscard]] std::optional<WorkerId> pick_resting(const Plan& plan, std::string_view resource,
+                                                     std::optional<ClassId> but) const;
+  [[nodiscard]] std::optional<WorkerId> pick_busy(const Plan& plan, std::string_view resource,
+                                                  std::optional<ClassId> beneficiary) const;
+  [[nodiscard]] bool may_be_asked(WorkerId id, const Plan& plan, std::string_view resource,
+                                  std::optional<ClassId> but) const;
+  [[nodiscard]] bool has_had_its_turn(WorkerId id, Time now) const;
+  [[nodiscard]] bool may_lose_one(const Plan& plan, ClassId donor,
+                                  std::optional<ClassId> beneficiary) const;
+  [[nodiscard]] std::optional<WorkerId> warmest_unattached() const;
+  [[nodiscard]] std::optional<WorkerId> coldest_unattached() const;
+
+  void attach(WorkerId id, ClassId cls, Time now, WorkerActions& actions);
+  void detach(WorkerId id, Time now, WorkerActions& actions);
+  void retire(WorkerId id, Time now, WorkerActions& actions);
+  void set_held(Worker& worker, const ResourceAmounts& held);
+  void forget_if_left(ClassId id);
+  [[nodiscard]] int processes() const;
+  [[nodiscard]] int task_processes() const;
+  [[nodiscard]] std::map<ClassId, Tally> tally() const;
+  [[nodiscard]] std::int64_t unserved(const Class& cls, const Tally& tally) const;
+  [[nodiscard]] std::string explain_lack(const Class& cls, const std::string& resource) const;
+  [[nodiscard]] std::string explain_pool() const;
+
+  std::optional<ResourceAmounts> capacity_;
+  ResourceAmounts free_;
+  PoolLimits limits_;
+  std::map<ClassId, Class> classes_;   // ordered, so that replays match
+  std::map<WorkerId, Worker> workers_;
+  std::map<ClassId, int> actor_starts_;  // ordered for an actor and not joined; may be closed
+  int starting_ = 0;                     // ordered for task classes and not joined
+  int failed_starts_ = 0;                // in a row
+  std::optional<Time> starts_paused_until_;
+  std::optional<Time> surplus_since_;
+  // As of the last step, for explain(): who waits for what is being freed, first in line
+  // first, and who waits for a process that is starting.
+  std::vector<ClassId> reserved_for_;
+  std::set<ClassId> starting_for_;
+  std::uint64_t opened_ = 0;
+};
+
+}  // namespace mobula::core

@@ -1,0 +1,540 @@
+#include "core/worker_allotment.h"
+
+#include <doctest/doctest.h>
+
+template <>
+struct doctest::StringMaker<mobula::core::WorkerActions> {
+  static doctest::String convert(const mobula::core::WorkerActions& actions) {
+    std::string text = "{";
+    for (const auto& action : actions) text += " " + mobula::core::describe(action) + ";";
+    return (text + " }").c_str();
+  }
+};
+
+namespace mobula::core {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Time kStart = 1s;
+constexpr Time kLater = kStart + WorkerAllotment::kSettling;
+constexpr Time kMuchLater = kStart + WorkerAllotment::kPatience;
+constexpr ClassId kTrain{1};
+constexpr ClassId kServe{2};
+constexpr ClassId kPlay{3};
+constexpr WorkerId kAnn{11};
+constexpr WorkerId kBob{12};
+constexpr WorkerId kCid{13};
+
+ResourceAmounts amounts(const std::map<std::string, double>& ones) {
+  return std::get<ResourceAmounts>(ResourceAmounts::parse(ones));
+}
+
+const ResourceAmounts kOneCpu = amounts({{"CPU", 1}});
+
+// A node with so many CPUs whose workers have all joined and wait.
+struct Node {
+  WorkerAllotment allotment;
+
+  explicit Node(double cpus, const std::vector<WorkerId>& workers = {}, int workers_max = 8)
+      : Node(amounts({{"CPU", cpus}}), workers, workers_max) {}
+  Node(const ResourceAmounts& capacity, const std::vector<WorkerId>& workers, int workers_max) {
+    tell(PoolLimits{0, workers_max});
+    tell(NodeCapacity{capacity});
+    for (const WorkerId worker : workers) tell(WorkerReady{worker, std::nullopt});
+  }
+  WorkerActions tell(const WorkerEvent& event, Time now = kStart) {
+    return allotment.step(event, now);
+  }
+  void open(ClassId cls, const ResourceAmounts& demand = kOneCpu) {
+    REQUIRE(tell(ClassOpened{cls, ClassKind::Task, demand}) == WorkerActions{});
+  }
+};
+
+TEST_CASE("an idle worker goes where the backlog per worker is deepest") {
+  Node node{3};
+  node.open(kTrain);
+  node.open(kServe);
+  node.tell(BacklogSeen{kTrain, 4});
+  node.tell(BacklogSeen{kServe, 9});
+
+  CHECK(node.tell(WorkerReady{kAnn, {}}) == WorkerActions{AttachWorker{kAnn, kServe}});
+  CHECK(node.tell(WorkerReady{kBob, {}}) == WorkerActions{AttachWorker{kBob, kServe}});
+  CHECK(node.tell(WorkerReady{kCid, {}}) == WorkerActions{AttachWorker{kCid, kTrain}});
+}
+
+TEST_CASE("equal needs are served in the order of class ids") {
+  Node node{2, {kAnn}};
+  node.open(kServe);
+  node.open(kTrain);
+  node.tell(BacklogSeen{kServe, 0});
+
+  CHECK(node.tell(BacklogSeen{kTrain, 5}) ==
+        WorkerActions{AttachWorker{kAnn, kTrain}, StartWorker{}});
+  CHECK(node.tell(BacklogSeen{kServe, 5}) == WorkerActions{});
+  CHECK(node.tell(WorkerReady{kBob, {}}) == WorkerActions{AttachWorker{kBob, kServe}});
+}
+
+TEST_CASE("a class gets no more workers than it has waiting tasks") {
+  Node node{4, {kAnn, kBob, kCid}};
+  node.open(kTrain);
+
+  CHECK(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{AttachWorker{kCid, kTrain}});
+  CHECK(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{});
+  CHECK(node.tell(BacklogSeen{kTrain, 2}) == WorkerActions{AttachWorker{kBob, kTrain}});
+}
+
+TEST_CASE("a task that still waits when its worker has settled gets another worker") {
+  Node node{4, {kAnn, kBob}};
+  node.open(kTrain);
+  REQUIRE(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{AttachWorker{kBob, kTrain}});
+
+  CHECK(node.tell(BacklogSeen{kTrain, 1}, kLater) == WorkerActions{AttachWorker{kAnn, kTrain}});
+}
+
+TEST_CASE("a resting worker serves its own class's next task without any order") {
+  Node node{2, {kAnn, kBob}};
+  node.open(kTrain);
+  REQUIRE(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{AttachWorker{kBob, kTrain}});
+  node.tell(BacklogSeen{kTrain, 0});
+  node.tell(WorkerIdle{kBob});
+
+  CHECK(node.tell(BacklogSeen{kTrain, 1}, kLater) == WorkerActions{});
+}
+
+TEST_CASE("a worker holds its class's demand while it is attached") {
+  Node node{amounts({{"CPU", 4}, {"GPU", 1}}), {kAnn, kBob}, 8};
+  node.open(kTrain, amounts({{"CPU", 1}, {"GPU", 0.5}}));
+
+  node.tell(BacklogSeen{kTrain, 1});
+
+  CHECK(node.allotment.free() == amounts({{"CPU", 3}, {"GPU", 0.5}}));
+  node.tell(BacklogSeen{kTrain, 0});
+  node.tell(WorkerGone{kBob});
+  CHECK(node.allotment.free() == amounts({{"CPU", 4}, {"GPU", 1}}));
+}
+
+TEST_CASE("an idle attached worker stays until another class wants its resources") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  node.open(kServe);
+  REQUIRE(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{AttachWorker{kAnn, kTrain}});
+  node.tell(BacklogSeen{kTrain, 0});
+
+  CHECK(node.tell(WorkerIdle{kAnn}) == WorkerActions{});
+  CHECK(node.tell(Tick{}, kStart + 60s) == WorkerActions{});
+  CHECK(node.tell(BacklogSeen{kServe, 1}, kStart + 60s) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.allotment.view(kTrain)->leaving == 1);
+  CHECK(node.allotment.free().units("CPU") == 0);
+  CHECK(node.tell(WorkerIdle{kAnn}, kStart + 60s) == WorkerActions{AttachWorker{kAnn, kServe}});
+}
+
+TEST_CASE("a resting worker whose own class has a waiting task is left to it") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  node.open(kServe);
+  node.tell(BacklogSeen{kTrain, 1});
+  REQUIRE(node.tell(WorkerIdle{kAnn}) == WorkerActions{});
+
+  CHECK(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{});
+  CHECK(node.tell(BacklogSeen{kTrain, 0}) == WorkerActions{DetachWorker{kAnn}});
+}
+
+TEST_CASE("an idle attached worker is detached when another class wants its place") {
+  Node node{4, {kAnn}, /*workers_max=*/1};
+  node.open(kTrain);
+  node.open(kServe);
+  REQUIRE(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{AttachWorker{kAnn, kTrain}});
+  node.tell(BacklogSeen{kTrain, 0});
+  node.tell(WorkerIdle{kAnn});
+
+  CHECK(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{});
+  CHECK(node.tell(WorkerIdle{kAnn}) == WorkerActions{AttachWorker{kAnn, kServe}});
+}
+
+TEST_CASE("a blocked worker lends its CPU, and nothing but its CPU") {
+  Node node{amounts({{"CPU", 1}, {"GPU", 1}}), {kAnn, kBob}, 8};
+  node.open(kTrain, amounts({{"CPU", 1}, {"GPU", 1}}));
+  node.open(kServe);
+  REQUIRE(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{AttachWorker{kBob, kTrain}});
+  REQUIRE(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{});
+
+  CHECK(node.tell(WorkerBlocked{kBob}) == WorkerActions{AttachWorker{kAnn, kServe}});
+  CHECK(node.allotment.free() == ResourceAmounts{});
+}
+
+TEST_CASE("unblocking takes the CPU back at once, and resting workers mend the surplus") {
+  Node node{1, {kAnn, kBob}};
+  node.open(kTrain);
+  node.open(kServe);
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(BacklogSeen{kTrain, 0});
+  node.tell(BacklogSeen{kServe, 1});
+  REQUIRE(node.tell(WorkerBlocked{kBob}) == WorkerActions{AttachWorker{kAnn, kServe}});
+  node.tell(BacklogSeen{kServe, 0});
+
+  CHECK(node.tell(WorkerUnblocked{kBob}) == WorkerActions{});
+  CHECK(node.allotment.free().units("CPU") == -10'000);
+  CHECK(node.tell(WorkerIdle{kAnn}) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}) == WorkerActions{});
+  CHECK(node.allotment.free().units("CPU") == 0);
+}
+
+TEST_CASE("a surplus that lasts is mended by a busy worker that leaves after its task") {
+  Node node{1, {kAnn, kBob}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 100});
+  REQUIRE(node.tell(WorkerBlocked{kBob}) == WorkerActions{AttachWorker{kAnn, kTrain}});
+  REQUIRE(node.tell(WorkerUnblocked{kBob}) == WorkerActions{});
+
+  CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{});
+}
+
+TEST_CASE("when all workers are blocked, another one is started for the backlog") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  REQUIRE(node.tell(BacklogSeen{kTrain, 5}) == WorkerActions{AttachWorker{kAnn, kTrain}});
+
+  CHECK(node.tell(WorkerBlocked{kAnn}) == WorkerActions{StartWorker{}});
+  CHECK(node.tell(WorkerReady{kBob, {}}) == WorkerActions{AttachWorker{kBob, kTrain}});
+  CHECK(node.tell(WorkerBlocked{kBob}) == WorkerActions{StartWorker{}});
+}
+
+TEST_CASE("an exhausted pool is reported once per episode") {
+  Node node{1, {kAnn, kBob}, /*workers_max=*/2};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 5});
+  REQUIRE(node.tell(WorkerBlocked{kBob}) == WorkerActions{AttachWorker{kAnn, kTrain}});
+
+  CHECK(node.tell(WorkerBlocked{kAnn}) == WorkerActions{PoolExhausted{kTrain}});
+  CHECK(node.tell(BacklogSeen{kTrain, 6}) == WorkerActions{});
+  CHECK(node.allotment.explain(kTrain) ==
+        "waits for a worker: 2 of at most 2 exist (2 blocked, 0 of actors, 0 about to come free)");
+
+  node.tell(BacklogSeen{kTrain, 0});
+  CHECK(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{PoolExhausted{kTrain}});
+}
+
+TEST_CASE("starting workers are counted, so that the same backlog never starts them twice") {
+  Node node{2};
+  node.open(kTrain);
+
+  CHECK(node.tell(BacklogSeen{kTrain, 100}) == WorkerActions{StartWorker{}, StartWorker{}});
+  CHECK(node.tell(BacklogSeen{kTrain, 200}) == WorkerActions{});
+  CHECK(node.allotment.pool() == WorkerAllotment::PoolView{0, 0, 2});
+  CHECK(node.allotment.explain(kTrain) == "waits for a worker: 2 starting");
+}
+
+TEST_CASE("the pool never grows beyond workers_max") {
+  Node node{4, {}, /*workers_max=*/1};
+  node.open(kTrain);
+
+  CHECK(node.tell(BacklogSeen{kTrain, 100}) == WorkerActions{StartWorker{}});
+}
+
+TEST_CASE("warm workers are started before there is any work, and kept afterwards") {
+  WorkerAllotment allotment;
+  CHECK(allotment.step(PoolLimits{2, 8}, kStart) == WorkerActions{});
+
+  CHECK(allotment.step(NodeCapacity{amounts({{"CPU", 2}})}, kStart) ==
+        WorkerActions{StartWorker{}, StartWorker{}});
+  for (const WorkerId worker : {kAnn, kBob, kCid}) {
+    CHECK(allotment.step(WorkerReady{worker, {}}, kStart) == WorkerActions{});
+  }
+  CHECK(allotment.step(Tick{}, kStart + WorkerAllotment::kIdleKept) ==
+        WorkerActions{RetireWorker{kAnn}});
+  CHECK(allotment.step(Tick{}, kStart + 100s) == WorkerActions{});
+  CHECK(allotment.step(WorkerGone{kBob}, kStart + 100s) == WorkerActions{StartWorker{}});
+}
+
+TEST_CASE("failed starts are tried again after a pause that doubles") {
+  Node node{1};
+  node.open(kTrain);
+  REQUIRE(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{StartWorker{}});
+
+  CHECK(node.tell(WorkerStartFailed{}) == WorkerActions{});
+  CHECK(node.allotment.explain(kTrain) == "waits for a worker: the last 1 start failed");
+  CHECK(node.tell(Tick{}, kStart + 99ms) == WorkerActions{});
+  CHECK(node.tell(Tick{}, kStart + 100ms) == WorkerActions{StartWorker{}});
+  CHECK(node.tell(WorkerStartFailed{}, kStart + 100ms) == WorkerActions{});
+  CHECK(node.tell(Tick{}, kStart + 299ms) == WorkerActions{});
+  CHECK(node.tell(Tick{}, kStart + 300ms) == WorkerActions{StartWorker{}});
+}
+
+TEST_CASE("a class without CPU demand gets at most two workers for each CPU") {
+  Node node{1, {kAnn, kBob, kCid}};
+  node.open(kTrain, {});
+
+  CHECK(node.tell(BacklogSeen{kTrain, 50}).size() == 2);
+  CHECK(node.tell(BacklogSeen{kTrain, 50}, kLater) == WorkerActions{});
+  CHECK(node.allotment.explain(kTrain) ==
+        "wants no CPU, and has 2 workers, the most for such a class here");
+  CHECK(node.tell(WorkerBlocked{kCid}, kLater) == WorkerActions{AttachWorker{kAnn, kTrain}});
+}
+
+TEST_CASE("a demand beyond the node's capacity is rejected with a sentence that says why") {
+  Node node{2};
+
+  CHECK(node.tell(ClassOpened{kTrain, ClassKind::Task, amounts({{"GPU", 0.5}})}) ==
+        WorkerActions{RejectClass{kTrain, "class 1 wants GPU 0.5, but this node has 0 in all"}});
+  CHECK(node.tell(BacklogSeen{kTrain, 5}) == WorkerActions{});
+  CHECK(node.allotment.explain(kTrain) ==
+        "can never run here: class 1 wants GPU 0.5, but this node has 0 in all");
+  CHECK(node.tell(ClassOpened{kServe, ClassKind::Actor, amounts({{"CPU", 3}})}) ==
+        WorkerActions{RejectClass{kServe, "class 2 wants CPU 3, but this node has 2 in all"}});
+}
+
+TEST_CASE("a class that was opened before the capacity was known is judged when it is") {
+  WorkerAllotment allotment;
+  CHECK(allotment.step(PoolLimits{0, 4}, kStart) == WorkerActions{});
+  CHECK(allotment.step(ClassOpened{kTrain, ClassKind::Task, amounts({{"CPU", 2}})}, kStart) ==
+        WorkerActions{});
+  CHECK(allotment.explain(kTrain) == "waits until the node's capacity is known");
+
+  CHECK(allotment.step(NodeCapacity{kOneCpu}, kStart) ==
+        WorkerActions{RejectClass{kTrain, "class 1 wants CPU 2, but this node has 1 in all"}});
+}
+
+TEST_CASE("a class that shrinking makes impossible is rejected, and its workers leave") {
+  Node node{2, {kAnn}};
+  node.open(kTrain, amounts({{"CPU", 2}}));
+  node.tell(BacklogSeen{kTrain, 1});
+
+  CHECK(node.tell(NodeCapacity{kOneCpu}) ==
+        WorkerActions{RejectClass{kTrain, "class 1 wants CPU 2, but this node has 1 in all"},
+                      DetachWorker{kAnn}});
+  node.tell(WorkerIdle{kAnn});
+  CHECK(node.allotment.free() == kOneCpu);
+}
+
+TEST_CASE("an actor holds its demand from the start order until its worker is gone") {
+  Node node{1};
+
+  CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) ==
+        WorkerActions{StartWorker{kPlay}});
+  CHECK(node.allotment.free().units("CPU") == 0);
+  CHECK(node.allotment.explain(kPlay) == "its worker is starting");
+  CHECK(node.tell(WorkerReady{kAnn, kPlay}) == WorkerActions{AttachWorker{kAnn, kPlay}});
+  CHECK(node.tell(WorkerIdle{kAnn}) == WorkerActions{});
+  CHECK(node.allotment.explain(kPlay) == "its worker 11 takes its calls");
+  CHECK(node.tell(WorkerGone{kAnn}) == WorkerActions{});
+  CHECK(node.allotment.free().units("CPU") == 10'000);
+  CHECK(node.allotment.explain(kPlay) == "its worker is gone");
+}
+
+TEST_CASE("opening an actor again after its worker is gone starts it again") {
+  Node node{1};
+  node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu});
+  node.tell(WorkerReady{kAnn, kPlay});
+
+  CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) == WorkerActions{});
+  node.tell(WorkerGone{kAnn});
+  CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) ==
+        WorkerActions{StartWorker{kPlay}});
+  CHECK(node.tell(WorkerStartFailed{kPlay}) == WorkerActions{});
+  CHECK(node.allotment.free() == kOneCpu);
+}
+
+TEST_CASE("closing an actor retires its worker, also one that is still starting") {
+  Node node{1};
+  node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu});
+  node.tell(WorkerReady{kAnn, kPlay});
+
+  CHECK(node.tell(ClassClosed{kPlay}) == WorkerActions{RetireWorker{kAnn}});
+  CHECK(node.allotment.free() == kOneCpu);
+  node.tell(ClassOpened{kServe, ClassKind::Actor, kOneCpu});
+  CHECK(node.tell(ClassClosed{kServe}) == WorkerActions{});
+  CHECK(node.allotment.free() == kOneCpu);
+  CHECK(node.tell(WorkerReady{kBob, kServe}) == WorkerActions{RetireWorker{kBob}});
+}
+
+TEST_CASE("closing a task class lets its workers finish, and keeps their resources until then") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 3});
+
+  CHECK(node.tell(ClassClosed{kTrain}) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.allotment.free().units("CPU") == 0);
+  CHECK(node.allotment.explain(kTrain) == "is closed, and its last workers finish their tasks");
+  CHECK(node.tell(WorkerIdle{kAnn}) == WorkerActions{});
+  CHECK(node.allotment.free() == kOneCpu);
+  CHECK_FALSE(node.allotment.view(kTrain).has_value());
+}
+
+TEST_CASE("a waiting actor gets the CPU of an idle attached worker at once") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(BacklogSeen{kTrain, 0});
+  node.tell(WorkerIdle{kAnn});
+
+  CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) ==
+        WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(BacklogSeen{kTrain, 9}) == WorkerActions{});
+  CHECK(node.tell(WorkerIdle{kAnn}) == WorkerActions{StartWorker{kPlay}});
+}
+
+TEST_CASE("a waiting actor gets the CPU of a busy task worker after patience") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 100});
+
+  CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) == WorkerActions{});
+  CHECK(node.allotment.explain(kPlay) == "waits for CPU 1: 1 of 1 is held by class 1 (1 worker)");
+  CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}, kMuchLater) == WorkerActions{StartWorker{kPlay}});
+}
+
+TEST_CASE("a small actor passes a large one that waits for another actor's end") {
+  Node node{3};
+  node.tell(ClassOpened{kTrain, ClassKind::Actor, amounts({{"CPU", 2}})});
+  CHECK(node.tell(ClassOpened{kServe, ClassKind::Actor, amounts({{"CPU", 2}})}) == WorkerActions{});
+
+  CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) ==
+        WorkerActions{StartWorker{kPlay}});
+  CHECK(node.allotment.explain(kServe) ==
+        "waits for CPU 2: all 3 are held by class 1 (starting), class 3 (starting)");
+}
+
+TEST_CASE("a small actor does not take what tasks are about to give to a large one") {
+  Node node{2, {kAnn}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(ClassOpened{kServe, ClassKind::Actor, amounts({{"CPU", 2}})});
+
+  CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) == WorkerActions{});
+  CHECK(node.allotment.explain(kPlay) ==
+        "waits for its turn: what is free is kept for class 2, which comes first");
+  CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}, kMuchLater) == WorkerActions{StartWorker{kServe}});
+}
+
+TEST_CASE("an actor takes the place of an idle worker when the pool is full") {
+  Node node{2, {kAnn}, /*workers_max=*/1};
+
+  CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) ==
+        WorkerActions{RetireWorker{kAnn}});
+  CHECK(node.tell(Tick{}) == WorkerActions{});
+  CHECK(node.tell(WorkerGone{kAnn}) == WorkerActions{StartWorker{kPlay}});
+}
+
+TEST_CASE("an actor that finds the pool full of actors is reported") {
+  Node node{2, {}, /*workers_max=*/1};
+  node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu});
+  node.tell(WorkerReady{kAnn, kPlay});
+
+  CHECK(node.tell(ClassOpened{kServe, ClassKind::Actor, kOneCpu}) ==
+        WorkerActions{PoolExhausted{kServe}});
+  CHECK(node.tell(Tick{}) == WorkerActions{});
+}
+
+TEST_CASE("a class that gets nothing for a while takes a busy worker, and loses it the same way") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  node.open(kServe);
+  node.tell(BacklogSeen{kTrain, 1000});
+  REQUIRE(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{});
+
+  CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}, kMuchLater) == WorkerActions{AttachWorker{kAnn, kServe}});
+  CHECK(node.tell(Tick{}, kMuchLater + 19ms) == WorkerActions{});
+  CHECK(node.tell(Tick{}, kMuchLater + 20ms) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}, kMuchLater + 20ms) ==
+        WorkerActions{AttachWorker{kAnn, kTrain}});
+}
+
+TEST_CASE("a worker has its turn with a class before the next starving class may ask for it") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  node.open(kServe);
+  node.open(kPlay);
+  node.tell(BacklogSeen{kTrain, 9});
+  node.tell(BacklogSeen{kServe, 9});
+  node.tell(BacklogSeen{kPlay, 9});
+  REQUIRE(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kAnn}});
+
+  CHECK(node.tell(WorkerIdle{kAnn}, kMuchLater) == WorkerActions{AttachWorker{kAnn, kServe}});
+  CHECK(node.tell(Tick{}, kMuchLater + 19ms) == WorkerActions{});
+  CHECK(node.tell(Tick{}, kMuchLater + 20ms) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}, kMuchLater + 20ms) == WorkerActions{AttachWorker{kAnn, kPlay}});
+}
+
+TEST_CASE("a pool that is about to grow is not exhausted") {
+  Node node{2, {kAnn}, /*workers_max=*/2};
+  node.open(kTrain);
+  node.open(kServe);
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(WorkerBlocked{kAnn});
+  REQUIRE(node.tell(WorkerStartFailed{}) == WorkerActions{});
+
+  CHECK(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{});
+}
+
+TEST_CASE("a large demand collects the workers of small ones, which do not get them back before") {
+  Node node{2, {kAnn, kBob}};
+  node.open(kTrain);
+  node.open(kServe, amounts({{"CPU", 2}}));
+  node.tell(BacklogSeen{kTrain, 1000});
+  node.tell(BacklogSeen{kServe, 1});
+
+  CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kAnn}, DetachWorker{kBob}});
+  CHECK(node.tell(WorkerIdle{kAnn}, kMuchLater) == WorkerActions{});
+  CHECK(node.tell(WorkerIdle{kBob}, kMuchLater) == WorkerActions{AttachWorker{kBob, kServe}});
+}
+
+TEST_CASE("two classes with equal backlogs end up with equal shares") {
+  const std::vector<WorkerId> workers = {{1}, {2}, {3}, {4}};
+  Node node{4, workers};
+  node.open(kTrain);
+  node.open(kServe);
+  node.tell(BacklogSeen{kTrain, 1000});
+  node.tell(BacklogSeen{kServe, 1000});
+  REQUIRE(node.allotment.view(kTrain)->workers == 4);
+
+  int moves = 0;
+  for (Time now = kStart; now < kStart + 1s; now += 10ms) {
+    for (const WorkerAction& action : node.tell(Tick{}, now)) {
+      const auto* detached = std::get_if<DetachWorker>(&action);
+      REQUIRE(detached != nullptr);
+      ++moves;
+      REQUIRE(node.tell(WorkerIdle{detached->worker}, now).size() == 1);
+    }
+  }
+
+  CHECK(node.allotment.view(kTrain)->workers == 2);
+  CHECK(node.allotment.view(kServe)->workers == 2);
+  CHECK(moves == 2);
+}
+
+TEST_CASE("the explanation names what is lacking and who holds it") {
+  Node node{2, {kAnn, kBob}};
+  node.open(kPlay);
+  node.open(kTrain);
+  node.tell(BacklogSeen{kPlay, 9});
+  node.tell(BacklogSeen{kTrain, 1});
+
+  CHECK(node.allotment.explain(kTrain) == "waits for CPU 1: all 2 are held by class 3 (2 workers)");
+  CHECK(node.allotment.explain(ClassId{99}) == "class 99 is not open on this node");
+  node.tell(BacklogSeen{kTrain, 0});
+  CHECK(node.allotment.explain(kTrain) == "has no waiting tasks");
+}
+
+TEST_CASE("facts about workers and classes that are not known change nothing") {
+  Node node{1, {kAnn}};
+  const WorkerEvent events[] = {
+      WorkerIdle{kBob},    WorkerBlocked{kBob},    WorkerUnblocked{kBob}, WorkerGone{kBob},
+      ClassClosed{kServe}, BacklogSeen{kServe, 7}, WorkerBlocked{kAnn},   WorkerUnblocked{kAnn},
+      WorkerIdle{kAnn},    WorkerReady{kAnn, {}},  WorkerStartFailed{},   WorkerStartFailed{kServe},
+  };
+  for (const WorkerEvent& event : events) {
+    CAPTURE(event.index());
+    CHECK(node.tell(event) == WorkerActions{});
+    CHECK(node.allotment.pool() == WorkerAllotment::PoolView{1, 1, 0});
+    CHECK(node.allotment.free() == kOneCpu);
+  }
+}
+
+}  // namespace
+}  // namespace mobula::core

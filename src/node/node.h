@@ -1,0 +1,126 @@
+// The daemon of one machine: it owns the shared memory, starts workers and lets them go, and notices every death.
+//
+// One thread decides. It sees no single task on the fast path: it samples depths, and is rung when a class has nobody to run its
+// tasks, when a worker blocks, or when a process dies. Idle, it sleeps without a timer.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/worker_allotment.h"
+#include "node/log_relay.h"
+#include "node/recovery.h"
+#include "node/session_directory.h"
+#include "node/tables.h"
+#include "wire/local_protocol.h"
+
+namespace mobula::node {
+
+class Node {
+ public:
+  // `driver`: a connected socket. Nothing is set up before its Start message comes.
+  explicit Node(int driver);
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  // Serves until the driver leaves or dies; everything of the session is gone when it returns. An exit code.
+  int run();
+
+ private:
+  struct Worker {
+    int socket = -1;
+    int pidfd = -1;
+    std::uint32_t pid = 0;  // 0: fork was ordered, no answer yet
+    bool joined = false;
+    bool gone = false;      // its end was reported and repaired
+    std::optional<std::uint32_t> actor;  // its class
+    std::uint32_t attached = shm::kNone;
+    bool leaving = false;
+    bool blocked = false;
+    bool retired = false;
+    std::string log_name;
+  };
+  struct Actor {
+    int max_restarts = 0;
+    int max_task_retries = 0;
+    int restarts = 0;
+    std::uint32_t worker = shm::kNone;
+    bool dead = false;
+    bool ending = false;  // its last handle is gone
+    core::ResourceAmounts demand;
+  };
+
+  bool start(const wire::Message& message);
+  void start_zygote();
+  void watch(int fd, std::uint64_t tag);
+  void unwatch(int fd);
+
+  void serve(int socket, std::uint32_t process);
+  void answer(std::uint32_t process, wire::Message& message);
+  void open_class(std::uint32_t process, wire::Message& message);
+  void lease_extent(std::uint32_t process, wire::Message& message);
+  void report_resources(wire::Message& message);
+  void hear_zygote();
+  void worker_exited(std::uint32_t process, int status);
+  void lost_zygote();
+
+  void look_round();
+  void sample_classes();
+  void sample_workers();
+  void serve_actors();
+  void step(const core::WorkerEvent& event);
+  void start_worker(std::optional<core::ClassId> actor);
+  void attach(std::uint32_t worker, std::uint32_t cls);
+  void leave_class(std::uint32_t worker);
+  void actor_ended(std::uint32_t cls, const ProcessEnd& end, bool wanted);
+  void bury_actor(std::uint32_t cls, shm::Death cause, const ProcessEnd& end);
+  void close_actors_without_creation(std::uint32_t process);
+  std::uint64_t depth_of(std::uint32_t cls) const;
+  void wake(std::uint32_t process);
+  void kill_worker(Worker& worker);
+
+  void end_session(bool orderly);
+  core::Time now() const;
+
+  int driver_;
+  int epoll_ = -1;
+  int bell_ = -1;
+  int control_fd_ = -1;
+  int object_fd_ = -1;
+  int program_ = -1;    // the driver's executable
+  std::vector<std::string> arguments_;
+  bool driver_gone_ = false;
+  bool leave_asked_ = false;
+  bool log_to_driver_ = true;
+
+  std::chrono::steady_clock::time_point begin_;
+  std::unique_ptr<SessionDirectory> directory_;
+  std::unique_ptr<LogRelay> logs_;
+  shm::Memory memory_;
+  std::unique_ptr<Tables> tables_;
+  std::unique_ptr<Recovery> recovery_;
+  core::WorkerAllotment allotment_;
+  core::ResourceAmounts capacity_;
+
+  int zygote_socket_ = -1;
+  std::uint32_t zygote_pid_ = 0;
+  bool zygote_ready_ = false;
+  int zygote_failures_ = 0;
+  std::vector<wire::Message> waiting_forks_;  // until the zygote is ready
+  std::map<std::uint32_t, Worker> workers_;   // by process
+  std::map<std::uint32_t, Actor> actors_;     // by class
+  std::map<std::string, std::uint32_t> task_classes_;  // by demand
+  std::map<std::uint32_t, std::uint64_t> depths_;      // last sampled, of task classes
+  std::string rejected_;  // reason of the class being opened
+  int quiet_looks_ = 0;   // in a row, with nothing to do
+  bool busy_ = false;
+};
+
+}  // namespace mobula::node

@@ -1,0 +1,353 @@
+#include "node/recovery.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "mobula/error.h"
+#include "shm/claim.h"
+#include "shm/futex.h"
+#include "shm/holds.h"
+
+namespace mobula::node {
+namespace {
+
+using shm::Address;
+using shm::Record;
+using shm::State;
+namespace word = shm::word;
+
+constexpr std::uint32_t kSubmission = 1u << shm::dependents::kSubmissionBit;
+
+// Visits the refs in the table behind a value (runtime/value.h has the layout).
+template <class Visit>
+void each_ref(const std::byte* data, std::uint64_t size, std::uint32_t from, const Visit& visit) {
+  std::uint64_t count = 0;
+  std::memcpy(&count, data + size - sizeof count, sizeof count);
+  const auto* refs = reinterpret_cast<const std::uint64_t*>(data + size - sizeof count - count * sizeof(std::uint64_t));
+  for (std::uint64_t i = from; i < count; ++i) visit(Address::unpack(refs[i]));
+}
+
+}  // namespace
+
+Recovery::Recovery(shm::Memory& memory, Tables& tables, std::uint32_t daemon_participant)
+    : memory_(memory), tables_(tables), me_(daemon_participant) {}
+
+void Recovery::open_class_ring(std::uint32_t cls) {
+  if (memory_.scheduling_class(cls).rings.load() == 0) tables_.open_ring(me_, cls);
+}
+
+void Recovery::publish(Record& record, Address address) {
+  const std::uint32_t id = record.scheduling_class;
+  shm::SchedulingClass& cls = memory_.scheduling_class(id);
+  if (record.kind == shm::Kind::Task) {
+    auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(cls.rings.load()));
+    if (!shm::ring::has_room(ring)) {
+      const std::uint64_t entries = 2 * (ring.stage[ring.stages.load() - 1].mask.load() + 1);
+      const auto storage = tables_.ring_storage(entries);
+      if (!storage || ring.stages.load() == shm::kRingStagesMax) {
+        fail(record, address, {static_cast<std::uint32_t>(ErrorCode::kOutOfMemory), 1, 0, 0, 0, id, 0});
+        return;
+      }
+      shm::ring::grow(ring, *storage, entries);
+    }
+    shm::ring::push(memory_, ring, address);
+  }
+  shm::doorbell::ring(memory_, cls, shm::doorbell::kDeepBacklog);
+}
+
+void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorFate* actor) {
+  const std::vector<std::uint32_t> participants = tables_.participants_of(process);
+  for (const std::uint32_t p : participants) resolve_hold(process, p);
+  settle_transfers(process, false);
+  for (const std::uint32_t p : participants) repair_claims(p, end, actor);
+  republish_ready(process);
+  wake_everybody();
+  tables_.orphan_extents(process);
+  orphans_.push_back(process);
+}
+
+// Did the change that the dead thread had opened happen? Brings its hold table in line with the answer.
+void Recovery::resolve_hold(std::uint32_t process, std::uint32_t participant) {
+  shm::HoldIntent& intent = memory_.participant(participant).hold;
+  const auto op = static_cast<shm::HoldOp>(intent.op.load(std::memory_order_acquire));
+  if (op == shm::HoldOp::None) return;
+  const bool applied = shm::holds::applied(memory_, participant);
+  if (op == shm::HoldOp::ReleaseContained) {
+    const Address container = Address::unpack(intent.container.load());
+    memory_.record(container.slot).refs_released = intent.entry.load() + (applied ? 1 : 0);
+  } else {
+    const std::uint32_t line = intent.entry.load();
+    const std::uint32_t segment = memory_.process(process).hold_segments[line / shm::kHoldsPerSegment].load();
+    shm::HoldEntry& entry = reinterpret_cast<shm::HoldEntry*>(memory_.segment(segment))[line % shm::kHoldsPerSegment];
+    const bool held = (op == shm::HoldOp::Hold) == applied;
+    entry.record.store(held ? intent.record.load() : 0);
+    if (!held) entry.container.store(0);
+  }
+  shm::holds::close(memory_.participant(participant));
+}
+
+void Recovery::release_hold(Address record) {
+  shm::holds::open(memory_.participant(me_), shm::HoldOp::Release, record, 0);
+  shm::holds::change(memory_, me_, memory_.record(record.slot), -1);
+  shm::holds::close(memory_.participant(me_));
+}
+
+// Holds on their way into a result: published with it, or given up. `all`: the process's own holds, too.
+void Recovery::settle_transfers(std::uint32_t process, bool all) {
+  for (auto& segment : memory_.process(process).hold_segments) {
+    if (segment.load() == shm::kNone) break;
+    auto* lines = reinterpret_cast<shm::HoldEntry*>(memory_.segment(segment.load()));
+    for (std::uint32_t i = 0; i < shm::kHoldsPerSegment; ++i) {
+      const Address record = Address::unpack(lines[i].record.load());
+      if (!record) continue;
+      const Address container = Address::unpack(lines[i].container.load());
+      if (container) {
+        const std::uint64_t state = memory_.record(container.slot).state.load(std::memory_order_acquire);
+        const bool published = word::generation(state) != container.generation || word::state(state) == State::Free || word::is_final(state);
+        if (!published) release_hold(record);
+      } else if (all) {
+        release_hold(record);
+      } else {
+        continue;
+      }
+      lines[i].record.store(0);
+      lines[i].container.store(0);
+    }
+  }
+}
+
+void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor) {
+  shm::Participant& dead = memory_.participant(participant);
+  const std::uint32_t depth = dead.depth.load(std::memory_order_acquire);
+  // The entry behind the last may have been written, its depth not yet.
+  const std::uint32_t listed = std::min(depth + 1, shm::kIntentsMax);
+  for (std::uint32_t i = 0; i < listed; ++i) {
+    const Address address = Address::unpack(dead.executing[i].load(std::memory_order_relaxed));
+    if (address) repair_claim(participant, address, end, actor);
+  }
+  if (depth > shm::kIntentsMax) {  // deeper than its list: every record is asked
+    for (const std::uint32_t segment : tables_.record_segments()) {
+      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
+        const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
+        const std::uint64_t state = memory_.record(slot).state.load();
+        if (word::state(state) == State::Claimed && word::claimer(state) == participant) {
+          repair_claim(participant, {slot, word::generation(state)}, end, actor);
+        }
+      }
+    }
+  }
+  for (auto& entry : dead.executing) entry.store(0, std::memory_order_relaxed);
+  dead.depth.store(0);
+}
+
+void Recovery::repair_claim(std::uint32_t participant, Address address, const ProcessEnd& end, const ActorFate* actor) {
+  Record& record = memory_.record(address.slot);
+  std::uint64_t state = record.state.load(std::memory_order_acquire);
+  if (word::generation(state) != address.generation) return;  // done and recycled
+  if (word::is_final(state)) {
+    if (word::claimer(state) != participant) return;
+    shm::futex_wake_all(reinterpret_cast<const std::uint32_t*>(&record.state));
+    if (state & word::kHasDependents) {
+      shm::dependents::resume_walk(memory_, memory_.participant(participant), memory_.participant(me_), record, address, *this);
+    }
+    return;
+  }
+  if (word::state(state) == State::Ready && record.kind == shm::Kind::Task) {
+    publish(record, address);  // opened again by an exception's retry, and perhaps in no ring
+    return;
+  }
+  if (word::state(state) != State::Claimed || word::claimer(state) != participant) return;  // somebody else's
+
+  const std::uint32_t attempt = word::attempt(state);
+  bool again = false;
+  ErrorCode code = ErrorCode::kWorkerCrashed;
+  switch (record.kind) {
+    case shm::Kind::ActorCreate:
+      again = actor && actor->restarts;
+      code = ErrorCode::kActorDied;
+      break;
+    case shm::Kind::ActorCall:
+      again = actor && actor->restarts && (actor->max_task_retries < 0 || static_cast<int>(attempt) < actor->max_task_retries);
+      code = actor && actor->restarts ? ErrorCode::kActorUnavailable : ErrorCode::kActorDied;
+      break;
+    default: again = record.retries < 0 || static_cast<std::int32_t>(attempt) < record.retries;
+  }
+  if (!again) {
+    fail(record, address, {static_cast<std::uint32_t>(code), attempt + 1, end.signal, end.exit_code, end.pid, record.scheduling_class,
+                           static_cast<std::uint64_t>(shm::Death::Crashed)});
+    return;
+  }
+  // What the dead attempt left of a result is nobody's now; its memory is found by orphan_extents.
+  record.result_kind = shm::ResultKind::None;
+  record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
+  while (!record.state.compare_exchange_weak(state, word::with_next_attempt(word::with_state(state, State::Ready)), std::memory_order_acq_rel)) {
+  }
+  if (record.kind == shm::Kind::ActorCall) {
+    // The daemon's ring is the first that the new process looks at: the interrupted call keeps its place.
+    auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(memory_.scheduling_class(record.scheduling_class).rings.load()));
+    if (shm::ring::has_room(ring)) shm::ring::push(memory_, ring, address);
+  }
+  publish(record, address);
+}
+
+void Recovery::fail(Record& record, Address address, const shm::CompactError& error) {
+  std::uint64_t state = record.state.load(std::memory_order_acquire);
+  while (!word::is_final(state) && word::generation(state) == address.generation) {
+    if (!record.state.compare_exchange_weak(state, word::with_claimer(word::with_state(state, State::Claimed), me_), std::memory_order_acq_rel)) {
+      continue;
+    }
+    record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
+    record.error() = error;
+    record.result_kind = shm::ResultKind::ErrorCode;
+    shm::claim::complete(memory_, memory_.participant(me_), record, address, State::Failed, *this);
+    return;
+  }
+}
+
+void Recovery::fail_calls(std::uint32_t id) {
+  shm::SchedulingClass& cls = memory_.scheduling_class(id);
+  const shm::CompactError error{static_cast<std::uint32_t>(ErrorCode::kActorDied), 1, cls.death.signal, cls.death.exit_code, cls.death.pid, id,
+                                cls.death.cause};
+  const auto fail_if_open = [&](Address address) {
+    Record& record = memory_.record(address.slot);
+    const std::uint64_t state = record.state.load(std::memory_order_acquire);
+    if (word::generation(state) != address.generation) return;
+    if (word::state(state) == State::Ready || word::state(state) == State::Waiting) fail(record, address, error);
+  };
+  if (const Address creation = Address::unpack(cls.creation.load())) fail_if_open(creation);
+  for (std::uint64_t at = cls.rings.load(); at != 0;) {
+    auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
+    for (std::uint64_t t = ring.tail.load(); t < ring.head.load(std::memory_order_acquire); t = ring.tail.load()) {
+      fail_if_open(Address::unpack(shm::ring::entry(memory_, ring, t).load()));
+      ring.tail.compare_exchange_strong(t, t + 1);
+    }
+    at = ring.next.load();
+  }
+}
+
+template <class Visit>
+void Recovery::each_record(std::uint32_t process, const Visit& visit) {
+  for (const std::uint32_t p : tables_.participants_of(process)) {
+    for (const std::uint32_t segment : tables_.segments_of(p)) {
+      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
+        const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
+        visit(memory_.record(slot), slot);
+      }
+    }
+  }
+}
+
+// Records that the dead process made ready and may not have pushed. One that is in a ring already is claimed only once.
+void Recovery::republish_ready(std::uint32_t process) {
+  each_record(process, [&](Record& record, std::uint32_t slot) {
+    const std::uint64_t state = record.state.load(std::memory_order_acquire);
+    const Address address{slot, word::generation(state)};
+    if (word::state(state) == State::Ready && record.kind == shm::Kind::Task) publish(record, address);
+    if (word::state(state) == State::Ready && record.kind == shm::Kind::ActorCall && !in_a_ring(record, address)) abandon(record, slot);
+    if (word::state(state) == State::Waiting && (record.join.load() & kSubmission)) abandon(record, slot);
+  });
+}
+
+bool Recovery::in_a_ring(Record& record, Address address) {
+  for (std::uint64_t at = memory_.scheduling_class(record.scheduling_class).rings.load(); at != 0;) {
+    auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
+    for (std::uint64_t t = ring.tail.load(); t < ring.head.load(); ++t) {
+      if (shm::ring::entry(memory_, ring, t).load() == address.packed()) return true;
+    }
+    at = ring.next.load();
+  }
+  return false;
+}
+
+// Its submitter died before anybody could know of it.
+void Recovery::abandon(Record& record, std::uint32_t slot) {
+  const std::uint64_t state = record.state.load();
+  record.result_kind = shm::ResultKind::None;
+  if (record.kind == shm::Kind::Join) {
+    record.state.store(word::with_state(state, State::Done));
+    return;
+  }
+  fail(record, {slot, word::generation(state)}, {static_cast<std::uint32_t>(ErrorCode::kTaskCancelled), 0, 0, 0, 0, record.scheduling_class, 0});
+}
+
+// The dead may have owed somebody a wake-up. Everybody who sleeps looks again.
+void Recovery::wake_everybody() {
+  const auto wake = [](shm::Bell& bell) {
+    bell.value.fetch_add(1);
+    shm::futex_wake_all(shm::futex_word(bell.value));
+  };
+  wake(memory_.header().any_bell);
+  for (std::uint32_t p = 1; p < tables_.participant_limit(); ++p) wake(memory_.participant(p).completions);
+  for (std::uint32_t i = 0; i < tables_.process_limit(); ++i) {
+    if (memory_.process(i).role.load() != static_cast<std::uint32_t>(shm::ProcessRole::None)) wake(memory_.process(i).bell);
+  }
+}
+
+// May this record of a dead owner be freed as far as it goes itself?
+bool Recovery::settled(Record& record) {
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  if (word::state(state) == State::Free) return true;
+  if (!word::is_final(state) || (state & word::kHasDependents)) return false;
+  if (shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0) return false;
+  const auto open = static_cast<std::uint32_t>(record.join.load());
+  for (std::uint32_t i = 0; i < record.dependencies; ++i) {
+    const Address target = Address::unpack(record.edge(i).target);
+    if (!(open & (1u << i)) || !target) continue;
+    // The edge may hang in the target's list until that was walked.
+    const std::uint64_t t = memory_.record(target.slot).state.load(std::memory_order_acquire);
+    if (word::generation(t) == target.generation && (!word::is_final(t) || (t & word::kHasDependents))) return false;
+  }
+  return true;
+}
+
+void Recovery::drop_contents(Record& record) {
+  if (record.kind == shm::Kind::Join) return;
+  if (record.kind == shm::Kind::ActorCreate) {
+    std::uint64_t nothing = 0;
+    memory_.scheduling_class(record.scheduling_class).kill_request.compare_exchange_strong(nothing, 2);
+  }
+  // A put's refs were its owner's own and go with the owner; those of a task's result are counted for the result.
+  if ((record.flags & shm::flag::kResultHasRefs) && record.kind != shm::Kind::Put) {
+    const bool stored = record.result_kind == shm::ResultKind::Stored;
+    const std::byte* data = stored ? memory_.object(memory_.object_offset(record.result_at())) : record.result_inline;
+    each_ref(data, stored ? record.result_at().size : record.result_size, record.refs_released, [&](Address ref) { release_hold(ref); });
+  }
+  if (record.flags & shm::flag::kArgsStored) memory_.give_back(record.args_at());
+  if (record.result_kind == shm::ResultKind::Stored) memory_.give_back(record.result_at());
+}
+
+bool Recovery::try_free(std::uint32_t process) {
+  bool all_settled = true;
+  each_record(process, [&](Record& record, std::uint32_t) { all_settled = all_settled && settled(record); });
+  if (!all_settled) return false;
+  each_record(process, [&](Record& record, std::uint32_t) {
+    const std::uint64_t state = record.state.load();
+    if (word::state(state) == State::Free) return;
+    drop_contents(record);
+    shm::holds::acknowledge(memory_, record.refs.load(), me_);
+    record.refs.store(0);
+    record.state.store(word::make(word::generation(state), State::Free));
+  });
+  settle_transfers(process, true);
+  tables_.return_holds(process);
+  for (std::uint32_t c = 0; c < tables_.class_limit(); ++c) {
+    for (std::uint64_t at = memory_.scheduling_class(c).rings.load(); at != 0;) {
+      auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
+      const std::uint32_t pusher = ring.participant.load();
+      if (pusher != shm::kNone && pusher != me_ && memory_.participant(pusher).process.load() == process) ring.participant.store(shm::kNone);
+      at = ring.next.load();
+    }
+  }
+  const std::vector<std::uint32_t> participants = tables_.participants_of(process);
+  for (const std::uint32_t p : participants) tables_.close_participant(p);
+  tables_.close_process(process);
+  return true;
+}
+
+bool Recovery::settle_orphans() {
+  std::erase_if(orphans_, [&](std::uint32_t process) { return try_free(process); });
+  return !orphans_.empty();
+}
+
+}  // namespace mobula::node

@@ -1,0 +1,70 @@
+// Repairs what a dead process left half done in shared memory, from the intents it wrote before each step.
+//
+// Order matters: first its hold table is settled, while the records it had claimed still say so; then those are run
+// again or fail; then waiters and sleepers whose waker may have died are woken; last, memory that nothing names is taken back. Its
+// ledgers stay, kept by the daemon, until nothing needs them any more: what it had submitted goes on.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "node/tables.h"
+#include "shm/dependents.h"
+#include "shm/memory.h"
+
+namespace mobula::node {
+
+// What happened to the process, as waitpid tells it.
+struct ProcessEnd {
+  std::uint32_t pid = 0;
+  int signal = 0;
+  int exit_code = 0;
+};
+
+class Recovery final : public shm::ReadySink {
+ public:
+  Recovery(shm::Memory& memory, Tables& tables, std::uint32_t daemon_participant);
+
+  // The daemon's ring of a class, through which it publishes records that it repairs.
+  void open_class_ring(std::uint32_t cls);
+
+  // How a claimed actor call of a dead process goes on.
+  struct ActorFate {
+    bool restarts;
+    int max_task_retries;
+  };
+  // `actor`: set when the process was an actor's.
+  void repair(std::uint32_t process, const ProcessEnd& end, const ActorFate* actor);
+
+  // Frees the ledgers of dead processes that nothing needs any more. True: some are left.
+  bool settle_orphans();
+
+  // Fails everything in the rings of an actor that does not come back, and its creation.
+  void fail_calls(std::uint32_t cls);
+
+  void publish(shm::Record& record, shm::Address address) override;
+
+ private:
+  void resolve_hold(std::uint32_t process, std::uint32_t participant);
+  void settle_transfers(std::uint32_t process, bool all);
+  void repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor);
+  void repair_claim(std::uint32_t participant, shm::Address address, const ProcessEnd& end, const ActorFate* actor);
+  void fail(shm::Record& record, shm::Address address, const shm::CompactError& error);
+  void release_hold(shm::Address record);
+  void republish_ready(std::uint32_t process);
+  bool in_a_ring(shm::Record& record, shm::Address address);
+  void wake_everybody();
+  bool try_free(std::uint32_t process);
+  bool settled(shm::Record& record);
+  void abandon(shm::Record& record, std::uint32_t slot);
+  void drop_contents(shm::Record& record);
+  template <class Visit>
+  void each_record(std::uint32_t process, const Visit& visit);
+
+  shm::Memory& memory_;
+  Tables& tables_;
+  const std::uint32_t me_;
+  std::vector<std::uint32_t> orphans_;  // dead processes whose ledgers stand
+};
+
+}  // namespace mobula::node

@@ -1,0 +1,83 @@
+// Hands out what lies in shared memory: entries of its tables, segments of records, rings, extents of objects.
+//
+// Its own bookkeeping is private to the daemon, so that no crash of another process can damage it. Pages
+// are taken here, before anybody is told of them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/free_space.h"
+#include "shm/memory.h"
+#include "shm/ring.h"
+
+namespace mobula::node {
+
+class Tables {
+ public:
+  // Takes over freshly created memory and writes its header.
+  Tables(shm::Memory& memory, std::uint64_t session, std::uint32_t cores);
+
+  // All return nothing when a limit or the machine's memory is reached.
+  std::optional<std::uint32_t> open_process(shm::ProcessRole role);
+  void close_process(std::uint32_t process);
+  std::optional<std::uint32_t> open_participant(std::uint32_t process);
+  void close_participant(std::uint32_t participant);
+  std::optional<std::uint32_t> lease_segment(std::uint32_t participant);
+  void return_segment(std::uint32_t segment);
+  std::optional<std::uint32_t> lease_holds(std::uint32_t process, std::uint32_t number);
+  void return_holds(std::uint32_t process);
+  std::optional<std::uint32_t> open_class();
+  void close_class(std::uint32_t cls) { free_classes_.push_back(cls); }
+  std::optional<std::uint64_t> open_ring(std::uint32_t participant, std::uint32_t cls);
+  std::optional<std::uint64_t> ring_storage(std::uint64_t entries);
+  // Populates one segment ahead, when there is time.
+  void prepare_segment();
+
+  struct ExtentRefusal {
+    bool never;  // it exceeds the capacity
+    std::string text;
+  };
+  std::optional<std::uint32_t> lease_extent(std::uint32_t process, std::uint64_t size, std::uint64_t block_size, ExtentRefusal& refusal);
+  // The process is dead: its extents have no lessee any more. Blocks that no record names are given back.
+  void orphan_extents(std::uint32_t process);
+  // Takes back memory of orphaned extents that nobody uses any more. True: some are left.
+  bool sweep_orphans();
+
+  const std::vector<std::uint32_t>& segments_of(std::uint32_t participant) const;
+  const std::vector<std::uint32_t>& participants_of(std::uint32_t process) const;
+  std::vector<std::uint32_t> record_segments() const;
+  std::uint32_t process_limit() const { return next_process_; }
+  std::uint32_t class_limit() const { return next_class_; }
+  std::uint32_t participant_limit() const { return next_participant_; }
+  std::uint64_t object_bytes_free() const { return objects_.free_bytes(); }
+
+ private:
+  bool ensure(std::size_t end, std::size_t begin, std::size_t& populated);
+  bool try_reclaim(std::uint32_t extent);
+  void free_extent(std::uint32_t extent);
+  std::optional<std::uint64_t> take_objects(std::uint64_t size);
+  std::optional<std::uint64_t> take_heap(std::uint64_t size);
+
+  shm::Memory& memory_;
+  std::byte* base_;
+  core::FreeSpace heap_;
+  core::FreeSpace objects_;
+  std::uint32_t next_process_ = 0;
+  std::uint32_t next_participant_ = 1;  // 0 is nobody in a hold count
+  std::uint32_t next_class_ = 0;
+  std::uint32_t next_segment_ = 0;
+  std::uint32_t prepared_segments_ = 0;  // [0, this) have their pages
+  std::uint32_t next_extent_ = 0;
+  std::size_t populated_processes_ = 0, populated_participants_ = 0, populated_classes_ = 0, populated_extents_ = 0, populated_owners_ = 0;
+  std::vector<std::uint32_t> free_processes_, free_participants_, free_classes_, free_segments_, free_holds_, free_extents_;
+  std::map<std::uint32_t, std::vector<std::uint32_t>> segments_;      // by participant
+  std::map<std::uint32_t, std::vector<std::uint32_t>> participants_;  // by process
+  std::vector<std::uint32_t> orphans_;
+  std::map<std::uint32_t, std::uint32_t> words_of_entry_;  // by extent: room for how many blocks' words
+};
+
+}  // namespace mobula::node

@@ -1,0 +1,201 @@
+#include "runtime/errors.h"
+
+#include <cxxabi.h>
+#include <signal.h>
+#include <string.h>
+
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <system_error>
+
+namespace mobula {
+namespace runtime {
+namespace {
+
+std::string demangle(const char* name) {
+  int status = 0;
+  char* text = abi::__cxa_demangle(name, nullptr, nullptr, &status);
+  std::string result = status == 0 && text ? text : name;
+  std::free(text);
+  return result;
+}
+
+std::map<std::string, detail::RethrowAs>& rethrowers() {
+  static std::map<std::string, detail::RethrowAs> known;
+  return known;
+}
+std::mutex rethrowers_mutex;
+
+template <class E>
+void rethrow_as(const std::string& message) {
+  throw E(message);
+}
+
+void register_standard() {
+  const auto add = [](const std::type_info& type, detail::RethrowAs rethrow) { rethrowers().try_emplace(type.name(), rethrow); };
+  add(typeid(std::runtime_error), &rethrow_as<std::runtime_error>);
+  add(typeid(std::range_error), &rethrow_as<std::range_error>);
+  add(typeid(std::overflow_error), &rethrow_as<std::overflow_error>);
+  add(typeid(std::underflow_error), &rethrow_as<std::underflow_error>);
+  add(typeid(std::logic_error), &rethrow_as<std::logic_error>);
+  add(typeid(std::invalid_argument), &rethrow_as<std::invalid_argument>);
+  add(typeid(std::domain_error), &rethrow_as<std::domain_error>);
+  add(typeid(std::length_error), &rethrow_as<std::length_error>);
+  add(typeid(std::out_of_range), &rethrow_as<std::out_of_range>);
+  add(typeid(std::bad_alloc), [](const std::string&) { throw std::bad_alloc(); });
+  add(typeid(int), [](const std::string& text) { throw std::atoi(text.c_str()); });
+  add(typeid(std::string), [](const std::string& text) { throw text; });
+}
+
+template <class E>
+[[noreturn]] void throw_as(const std::string& message) {
+  throw E(message);
+}
+
+[[noreturn]] void throw_by_code(ErrorCode code, const std::string& message) {
+  switch (code) {
+    case ErrorCode::kActorDied: throw_as<ActorDiedError>(message);
+    case ErrorCode::kActorUnavailable: throw_as<ActorUnavailableError>(message);
+    case ErrorCode::kTaskCancelled: throw_as<TaskCancelledError>(message);
+    case ErrorCode::kObjectLost: throw_as<ObjectLostError>(message);
+    case ErrorCode::kReconstructionFailed: throw_as<ReconstructionFailedError>(message);
+    case ErrorCode::kGetTimeout: throw_as<GetTimeoutError>(message);
+    case ErrorCode::kObjectStoreFull: throw_as<ObjectStoreFullError>(message);
+    case ErrorCode::kOutOfMemory: throw_as<OutOfMemoryError>(message);
+    case ErrorCode::kOutOfDisk: throw_as<OutOfDiskError>(message);
+    case ErrorCode::kUnschedulable: throw_as<UnschedulableError>(message);
+    case ErrorCode::kFunctionNotFound: throw_as<FunctionNotFoundError>(message);
+    case ErrorCode::kNodeDied: throw_as<NodeDiedError>(message);
+    case ErrorCode::kActorDeadlock: throw_as<ActorDeadlockError>(message);
+    case ErrorCode::kAuthentication: throw_as<AuthenticationError>(message);
+    case ErrorCode::kVersionMismatch: throw_as<VersionMismatchError>(message);
+    case ErrorCode::kPendingCallsLimit: throw_as<PendingCallsLimitError>(message);
+    case ErrorCode::kDecode: throw_as<DecodeError>(message);
+    default: throw Error(message, code);
+  }
+}
+
+}  // namespace
+
+std::string hex(std::uint64_t a) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text(16, '0');
+  for (int i = 15; i >= 0; --i, a >>= 4) text[static_cast<std::size_t>(i)] = kDigits[a & 15];
+  return text;
+}
+
+std::string describe_signal(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  const char* text = ::sigdescr_np(signal);
+  return (name ? "SIG" + std::string(name) : "signal " + std::to_string(signal)) + (text ? " (" + std::string(text) + ")" : "");
+}
+
+ErrorValue describe_current_exception() {
+  ErrorValue error;
+  error.code = static_cast<std::uint32_t>(ErrorCode::kTaskError);
+  if (const std::type_info* type = abi::__cxa_current_exception_type()) {
+    error.mangled_type = type->name();
+    error.type_name = error.mangled_type == typeid(std::string).name() ? "std::string" : demangle(type->name());
+  }
+  try {
+    throw;
+  } catch (const std::exception& e) {
+    error.message = e.what();
+  } catch (const std::string& text) {
+    error.message = text;
+  } catch (const char* text) {
+    error.message = text;
+  } catch (int number) {
+    error.message = std::to_string(number);
+  } catch (...) {
+    error.message = "an exception that has no text";
+  }
+  return error;
+}
+
+void throw_error(const ErrorValue& error) {
+  const auto code = static_cast<ErrorCode>(error.code);
+  if (code != ErrorCode::kTaskError) {
+    if (code == ErrorCode::kWorkerCrashed) throw WorkerCrashedError(error.message, error.signal, error.exit_code);
+    throw_by_code(code, error.message);
+  }
+  std::exception_ptr cause;
+  detail::RethrowAs rethrow = nullptr;
+  {
+    const std::lock_guard lock(rethrowers_mutex);
+    register_standard();
+    if (const auto it = rethrowers().find(error.mangled_type); it != rethrowers().end()) rethrow = it->second;
+  }
+  if (rethrow) {
+    try {
+      rethrow(error.message);
+    } catch (...) {
+      cause = std::current_exception();
+    }
+  }
+  throw TaskError({error.message, error.type_name, error.task_name, error.task_id, error.attempt, error.process_id}, cause);
+}
+
+void throw_compact(const shm::Memory& memory, const shm::CompactError& error, const std::string& task_name) {
+  const auto code = static_cast<ErrorCode>(error.code);
+  const auto how = [&] {
+    return error.signal != 0 ? "was killed by " + describe_signal(error.signal) : "exited with code " + std::to_string(error.exit_code);
+  };
+  if (code == ErrorCode::kWorkerCrashed) {
+    throw WorkerCrashedError("the worker (process " + std::to_string(error.pid) + ") that ran task " + task_name + " " + how() + "; " +
+                                 (error.attempts == 1 ? std::string("it was tried once") : "it was tried " + std::to_string(error.attempts) + " times") +
+                                 ". Its output is in the session's logs; TaskOptions.max_retries sets how often a task is tried again",
+                             error.signal, error.exit_code);
+  }
+  if (code == ErrorCode::kActorDied || code == ErrorCode::kActorUnavailable) {
+    const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
+    std::string what = "actor " + std::string(cls.name) + " ";
+    switch (static_cast<shm::Death>(error.detail)) {
+      case shm::Death::Killed: what += "was killed by mobula::kill"; break;
+      case shm::Death::ConstructorFailed: what += "could not be constructed (get its handle's ready() for the cause)"; break;
+      case shm::Death::OutOfScope: what += "has ended, since no handle to it was left"; break;
+      case shm::Death::Unschedulable: what += "can never be placed on this node"; break;
+      case shm::Death::SessionOver: what += "ended with its session"; break;
+      default: what += "died: its process " + std::to_string(error.pid) + " " + how();
+    }
+    what += code == ErrorCode::kActorDied ? "; the call " + task_name + " has no result. ActorOptions.max_restarts lets an actor start again"
+                                          : "; it is started again, and the call " + task_name +
+                                                " may or may not have run (ActorOptions.max_task_retries repeats such calls)";
+    throw_by_code(code, what);
+  }
+  if (code == ErrorCode::kFunctionNotFound) {
+    throw FunctionNotFoundError("the worker's program has no function with the key " + hex(error.detail) + " (task " + task_name +
+                                "); the workers run another build than the caller");
+  }
+  throw_by_code(code, "task " + task_name + " failed");
+}
+
+}  // namespace runtime
+
+TaskError::TaskError(Origin origin, std::exception_ptr cause)
+    : Error("task " + origin.task_name + " (id " + origin.task_id + ", attempt " + std::to_string(origin.attempt + 1) + ", process " +
+                std::to_string(origin.process_id) + ") threw " + origin.type_name + ": " + origin.message,
+            ErrorCode::kTaskError),
+      origin_(std::make_shared<const Origin>(std::move(origin))),
+      cause_(std::move(cause)) {}
+
+void TaskError::rethrow_cause() const {
+  if (cause_) std::rethrow_exception(cause_);
+  throw TaskError(*this);
+}
+
+namespace detail {
+
+void register_exception(const char* mangled_name, RethrowAs rethrow) {
+  const std::lock_guard lock(runtime::rethrowers_mutex);
+  runtime::rethrowers()[mangled_name] = rethrow;
+}
+
+void throw_decode_error(const char* what) { throw DecodeError(std::string("bytes do not make the value asked for: ") + what); }
+
+}  // namespace detail
+}  // namespace mobula

@@ -1,0 +1,39 @@
+// How what went wrong travels: as bytes in a record's result when the user's function threw, as a CompactError when the
+// runtime itself found it; and how both become the exception that get() throws.
+#pragma once
+
+#include <exception>
+#include <string>
+
+#include "mobula/codec.h"
+#include "mobula/error.h"
+#include "shm/memory.h"
+
+namespace mobula::runtime {
+
+// An exception as a value.
+struct ErrorValue {
+  std::uint32_t code = 0;  // ErrorCode
+  std::string message;
+  std::string type_name;     // for people
+  std::string mangled_type;  // to be thrown again by rethrow_cause
+  std::string task_name;
+  std::string task_id;
+  std::uint32_t attempt = 0;
+  std::uint32_t process_id = 0;
+  std::int32_t signal = 0;
+  std::int32_t exit_code = 0;
+};
+
+// Describes the exception being handled; the task's fields are left for the caller.
+ErrorValue describe_current_exception();
+
+// Throws the error of a failed record; `bytes` are its result's.
+[[noreturn]] void throw_error(const ErrorValue& error);
+[[noreturn]] void throw_compact(const shm::Memory& memory, const shm::CompactError& error, const std::string& task_name);
+
+// "SIGSEGV (segmentation fault)"
+std::string describe_signal(int signal);
+std::string hex(std::uint64_t a);
+
+}  // namespace mobula::runtime

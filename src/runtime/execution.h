@@ -1,0 +1,77 @@
+// A task being run: what its function sees of it, how its end is recorded, and the same for one run inside a waiting task.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mobula/detail/runtime.h"
+#include "runtime/ledger.h"
+#include "runtime/process.h"
+#include "runtime/value.h"
+
+namespace mobula::runtime {
+
+// A task's logical identity: the same again when its parent is run again.
+struct TaskIdentity {
+  std::uint64_t parent = 0;
+  std::uint64_t index = 0;
+
+  std::uint64_t hash() const;
+  std::string text() const;  // 32 hexadecimal digits
+};
+
+TaskIdentity next_child_identity(Ledger& ledger);
+
+// A task on this thread's stack; `outer` is the one whose get() runs it.
+struct Frame {
+  Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_);
+  ~Frame();
+  Frame(const Frame&) = delete;
+  Frame& operator=(const Frame&) = delete;
+
+  Ledger& ledger;
+  shm::Record& record;
+  shm::Address address;
+  Frame* outer;
+  TaskIdentity identity;
+  std::uint64_t children = 0;
+  std::uint32_t attempt;
+  // The refs inside of the result, held for it until it is published.
+  std::vector<std::uint32_t> transfers;
+  // Reading arguments in order.
+  const detail::FunctionInfo* function = nullptr;
+  ValueBytes arguments{};
+  std::string name;
+  std::optional<Reader> stream;
+  std::optional<Reader> referred;
+};
+
+// The innermost task of this thread; nullptr in a driver.
+Frame* current_frame();
+
+// Runs a claimed record and makes it final, or Ready again when its function threw and may be retried. The claim's intent stands.
+void execute(Ledger& ledger, shm::Record& record, shm::Address address);
+
+// Runs an actor's constructor anew after a restart; its record was completed by the first one. Throws what it throws.
+void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address);
+void destroy_instance() noexcept;
+
+// Claims and runs a task that this thread waits for, in place, if it may. True: it did.
+bool help(Process& process, shm::Record& record, shm::Address address);
+
+// The submitter's half of the agreement with the daemon about calls of a dead actor (submit.cc).
+void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record, shm::Address address);
+
+// Name of a task for messages, from the record alone.
+std::string task_name(Process& process, shm::Record& record);
+
+// Throws the error of a failed record.
+[[noreturn]] void throw_failure(Process& process, shm::Record& record);
+
+// Set by a worker at its start: the class whose tasks it may run while it waits (kNone: none, as in an actor).
+void set_help_class(std::uint32_t scheduling_class);
+void set_stack_limit(const char* lowest);  // below it no further task is run in place
+
+}  // namespace mobula::runtime

@@ -1,0 +1,253 @@
+#include "runtime/ledger.h"
+
+#include "runtime/value.h"
+#include "shm/check.h"
+#include "shm/dependents.h"
+
+namespace mobula::runtime {
+namespace {
+
+// Slots and argument lists looked at per submission: two keep up with one submission, since each adds one at most.
+constexpr int kTidyBudget = 2;
+
+}  // namespace
+
+Ledger::Ledger(Process& process, std::uint32_t participant, std::uint32_t segment) : process_(process), participant_(participant) {
+  take_segment(segment);
+}
+
+void Ledger::take_segment(std::uint32_t segment) {
+  shm::Memory::populate(process_.memory().segment(segment), shm::kSegmentSize);
+  process_.own_segment(segment, this);
+  fresh_ = segment * shm::kRecordsPerSegment;
+  fresh_end_ = fresh_ + shm::kRecordsPerSegment;
+  if (fresh_ == 0) ++fresh_;  // slot 0 is no record
+}
+
+shm::Address Ledger::allocate() {
+  if (any_returned_.load(std::memory_order_relaxed)) take_returned();
+  if (!holding_arguments_.empty()) tidy_arguments(kTidyBudget);
+  if (!limbo_.empty()) tidy(kTidyBudget);
+  if (free_.empty()) refill();
+  const std::uint32_t slot = free_.back();
+  free_.pop_back();
+  shm::Record& record = process_.memory().record(slot);
+  const std::uint32_t generation = shm::word::generation(record.state.load(std::memory_order_relaxed)) + 1;
+  process_.counts()[slot].store(1, std::memory_order_relaxed);
+  record.dependents.store(0, std::memory_order_relaxed);
+  record.join.store(shm::dependents::join_word(generation, 0), std::memory_order_relaxed);
+  record.flags = 0;
+  record.dependencies = 0;
+  record.result_kind = shm::ResultKind::None;
+  return {slot, generation};
+}
+
+void Ledger::refill() {
+  // Everything in limbo is looked at again only when it has doubled: a long look must pay.
+  if (limbo_.size() > 2 * limbo_at_last_scan_) {
+    tidy_all();
+    limbo_at_last_scan_ = limbo_.size();
+    if (!free_.empty()) return;
+  }
+  if (fresh_ == fresh_end_) {
+    wire::Message message;
+    message.kind = wire::Kind::LeaseSegment;
+    message.a = participant_;
+    process_.daemon().demand(message);
+    take_segment(message.a);
+  }
+  free_.push_back(fresh_++);
+}
+
+void Ledger::dropped(std::uint32_t slot) {
+  if (recyclable(slot)) {
+    recycle(slot);
+  } else {
+    enqueue(slot);
+  }
+}
+
+void Ledger::enqueue(std::uint32_t slot) {
+  // The bit keeps a slot whose count rises and falls again from queueing twice.
+  const std::uint32_t before = process_.counts()[slot].fetch_or(RefCounts::kQueued, std::memory_order_acq_rel);
+  if (!(before & RefCounts::kQueued)) limbo_.push_back(slot);
+}
+
+void Ledger::dropped_elsewhere(std::uint32_t slot) {
+  const std::uint32_t before = process_.counts()[slot].fetch_or(RefCounts::kQueued, std::memory_order_acq_rel);
+  if (before & RefCounts::kQueued) return;
+  const std::lock_guard lock(returned_mutex_);
+  returned_.push_back(slot);
+  any_returned_.store(true, std::memory_order_relaxed);
+}
+
+void Ledger::take_returned() {
+  const std::lock_guard lock(returned_mutex_);
+  limbo_.insert(limbo_.end(), returned_.begin(), returned_.end());
+  returned_.clear();
+  any_returned_.store(false, std::memory_order_relaxed);
+}
+
+bool Ledger::recyclable(std::uint32_t slot) {
+  shm::Record& record = process_.memory().record(slot);
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  if (!shm::word::is_final(state) || (state & shm::word::kHasDependents)) return false;
+  if (static_cast<std::uint32_t>(record.join.load(std::memory_order_acquire)) != 0) return false;
+  // Foreign holds first, own refs second: a ref decoded from a foreign hold is counted before that hold goes.
+  if (shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0) return false;
+  return (process_.counts()[slot].load(std::memory_order_acquire) & ~RefCounts::kQueued) == 0;
+}
+
+void Ledger::tidy(int budget) {
+  for (int i = 0; i < budget && !limbo_.empty(); ++i) {
+    const std::uint32_t slot = limbo_.front();
+    limbo_.pop_front();
+    if (recyclable(slot)) {
+      recycle(slot);
+      continue;
+    }
+    std::uint32_t count = process_.counts()[slot].load(std::memory_order_acquire);
+    if ((count & ~RefCounts::kQueued) != 0 &&
+        process_.counts()[slot].compare_exchange_strong(count, count & ~RefCounts::kQueued, std::memory_order_acq_rel)) {
+      continue;  // somebody here refers to it again; the next drop queues it again
+    }
+    limbo_.push_back(slot);
+  }
+}
+
+void Ledger::tidy_arguments(int budget) {
+  for (int i = 0; i < budget && !holding_arguments_.empty(); ++i) {
+    const shm::Address address = holding_arguments_.front();
+    holding_arguments_.pop_front();
+    shm::Record& r = record(address);
+    const std::uint64_t state = r.state.load(std::memory_order_acquire);
+    if (shm::word::generation(state) != address.generation || shm::word::state(state) == shm::State::Free) continue;
+    if (shm::word::is_final(state)) {
+      release_arguments(r);
+    } else {
+      holding_arguments_.push_back(address);
+    }
+  }
+}
+
+void Ledger::tidy_all() {
+  take_returned();
+  tidy_arguments(static_cast<int>(holding_arguments_.size()));
+  tidy(static_cast<int>(limbo_.size()));
+}
+
+void Ledger::release_arguments(shm::Record& record) {
+  if (!(record.flags & shm::flag::kArgsHaveRefs)) return;
+  record.flags &= static_cast<std::uint8_t>(~shm::flag::kArgsHaveRefs);
+  for (const std::uint64_t ref : trailing_refs(argument_bytes(process_, record))) {
+    detail::release(from_shm(shm::Address::unpack(ref)));
+  }
+}
+
+void Ledger::recycle(std::uint32_t slot) {
+  dead_.push_back(slot);
+  if (recycling_) return;  // the outermost call takes it from the list: a long chain of arguments needs no deep stack
+  recycling_ = true;
+  while (!dead_.empty()) {
+    const std::uint32_t next = dead_.back();
+    dead_.pop_back();
+    recycle_one(next);
+  }
+  recycling_ = false;
+}
+
+void Ledger::recycle_one(std::uint32_t slot) {
+  shm::Memory& memory = process_.memory();
+  shm::Record& r = memory.record(slot);
+  const std::uint32_t generation = shm::word::generation(r.state.load(std::memory_order_relaxed));
+  process_.counts()[slot].store(0, std::memory_order_relaxed);
+  shm::crash_point(shm::CrashPoint::RecycleStarted);
+  if (r.kind == shm::Kind::ActorCreate) end_actor(r);
+  release_arguments(r);
+  if (r.flags & shm::flag::kResultHasRefs) {
+    const auto refs = trailing_refs(result_bytes(process_, r));
+    if (r.kind == shm::Kind::Put) {
+      for (const std::uint64_t ref : refs) detail::release(from_shm(shm::Address::unpack(ref)));
+    } else {
+      // Holds of the result, not of this process: each is given up once, also if we die here (shm/holds.h).
+      for (std::uint32_t i = 0; i < refs.size(); ++i) {
+        const shm::Address inner = shm::Address::unpack(refs[i]);
+        shm::holds::open(shared(), shm::HoldOp::ReleaseContained, inner, i, {slot, generation});
+        shm::crash_point(shm::CrashPoint::ReleaseIntent);
+        shm::holds::change(memory, participant_, memory.record(inner.slot), -1);
+        shm::crash_point(shm::CrashPoint::ReleaseCounted);
+        r.refs_released = i + 1;
+        shm::holds::close(shared());
+      }
+    }
+  }
+  if (r.flags & shm::flag::kArgsStored) memory.give_back(r.args_at());
+  if (r.result_kind == shm::ResultKind::Stored) memory.give_back(r.result_at());
+  shm::crash_point(shm::CrashPoint::RecyclePayload);
+  if (const std::uint64_t refs = r.refs.load(std::memory_order_relaxed); refs != 0) {
+    shm::holds::acknowledge(memory, refs, participant_);  // its author may still ask whether its change happened
+    r.refs.store(0, std::memory_order_relaxed);
+  }
+  r.state.store(shm::word::make(generation, shm::State::Free), std::memory_order_release);
+  shm::crash_point(shm::CrashPoint::RecycleFree);
+  free_.push_back(slot);
+}
+
+void Ledger::end_actor(shm::Record& creation) {
+  shm::SchedulingClass& cls = process_.memory().scheduling_class(creation.scheduling_class);
+  std::uint64_t nothing = 0;
+  if (cls.kill_request.compare_exchange_strong(nothing, 2)) process_.daemon().ring(process_.memory().header());
+}
+
+shm::RingHeader& Ledger::ring_of(std::uint32_t scheduling_class) {
+  if (last_ring_.scheduling_class == scheduling_class) return *last_ring_.ring;
+  for (const OwnRing& own : rings_) {
+    if (own.scheduling_class != scheduling_class) continue;
+    last_ring_ = own;
+    return *own.ring;
+  }
+  wire::Message message;
+  message.kind = wire::Kind::OpenRing;
+  message.a = participant_;
+  message.b = scheduling_class;
+  process_.daemon().demand(message);
+  last_ring_ = {scheduling_class, reinterpret_cast<shm::RingHeader*>(process_.memory().heap(message.c))};
+  rings_.push_back(last_ring_);
+  return *last_ring_.ring;
+}
+
+void Ledger::grow(shm::RingHeader& ring) {
+  const std::uint32_t stages = ring.stages.load(std::memory_order_relaxed);
+  MOBULA_CHECK(stages < shm::kRingStagesMax);
+  const std::uint64_t entries = 2 * (ring.stage[stages - 1].mask.load(std::memory_order_relaxed) + 1);
+  wire::Message message;
+  message.kind = wire::Kind::GrowRing;
+  message.a = participant_;
+  message.c = static_cast<std::uint64_t>(reinterpret_cast<std::byte*>(&ring) - process_.memory().heap(0));
+  message.d = entries;
+  process_.daemon().demand(message);
+  shm::ring::grow(ring, message.c, entries);
+}
+
+void Ledger::publish(shm::Record& record, shm::Address address) {
+  if (record.kind == shm::Kind::ActorCall || record.kind == shm::Kind::ActorCreate) {
+    // It lies in its caller's ring already, or is named by its class; the actor is told that it may go on.
+    shm::SchedulingClass& cls = process_.memory().scheduling_class(record.scheduling_class);
+    if (shm::doorbell::ring(process_.memory(), cls, shm::doorbell::kDeepBacklog) && cls.attention.exchange(0)) {
+      process_.daemon().ring(process_.memory().header());
+    }
+    return;
+  }
+  push(record.scheduling_class, address);
+}
+
+void Ledger::push(std::uint32_t scheduling_class, shm::Address address) {
+  shm::RingHeader& ring = ring_of(scheduling_class);
+  if (!shm::ring::has_room(ring)) grow(ring);
+  shm::ring::push(process_.memory(), ring, address);
+  shm::crash_point(shm::CrashPoint::SubmitPushed);
+  shm::SchedulingClass& cls = process_.memory().scheduling_class(scheduling_class);
+  if (shm::doorbell::ring(process_.memory(), cls, ring.depth()) && cls.attention.exchange(0)) process_.daemon().ring(process_.memory().header());
+}
+
+}  // namespace mobula::runtime

@@ -1,0 +1,152 @@
+// What a process of a session has: its view of the shared memory, its line to the daemon, its refs and its store.
+//
+// There is at most one at a time, since the public API is free functions. Threads find their ledger through it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "mobula/error.h"
+#include "mobula/options.h"
+#include "runtime/store.h"
+#include "shm/holds.h"
+#include "shm/memory.h"
+#include "wire/local_protocol.h"
+
+namespace mobula::runtime {
+
+class Ledger;
+
+// The line to the node's daemon: questions and answers, one at a time.
+class Connection {
+ public:
+  Connection(int socket, int bell) : socket_(socket), bell_(bell) {}
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // Sends `message` and replaces it by the answer. Throws NodeDiedError when the daemon is gone.
+  void ask(wire::Message& message);
+  // The same, and throws what a status other than Ok stands for.
+  void demand(wire::Message& message);
+  void tell(const wire::Message& message);
+  bool alive();
+  // Wakes the daemon if it sleeps; cheap when it does not.
+  void ring(shm::ControlHeader& header);
+  int socket() const { return socket_; }
+  int bell() const { return bell_; }
+
+ private:
+  int socket_;
+  int bell_;
+  std::mutex mutex_;
+};
+
+// How many refs this process has to each record: an array over all slots, of which only touched pages exist.
+class RefCounts {
+ public:
+  static constexpr std::uint32_t kQueued = 1u << 31;  // the slot lies in a queue of its ledger; see ledger.h
+
+  RefCounts();
+  ~RefCounts();
+  RefCounts(const RefCounts&) = delete;
+  RefCounts& operator=(const RefCounts&) = delete;
+  std::atomic<std::uint32_t>& operator[](std::uint32_t slot) { return counts_[slot]; }
+
+ private:
+  std::atomic<std::uint32_t>* counts_;
+};
+
+// The process's holds on records of other processes' ledgers, as listed in its hold table (shm/holds.h).
+class HoldTable {
+ public:
+  // A line for a hold that is about to be taken. `container`: for which record's result, or none.
+  std::uint32_t take_line(class Process& process, shm::Address container);
+  void clear_line(class Process& process, std::uint32_t line);
+  shm::HoldEntry& line(const shm::Memory& memory, const shm::Process& shared, std::uint32_t i) const;
+
+  // First and last ref of this process to a foreign record; under the mutex.
+  void acquire(class Process& process, Ledger& me, shm::Address record);
+  void release(class Process& process, Ledger& me, std::uint32_t slot);
+
+  std::mutex mutex;  // guards everything here, and the 0 <-> 1 transitions of counts of foreign records
+
+ private:
+  friend class Process;
+  struct Held {
+    std::uint32_t line;
+    shm::Address record;
+  };
+  std::unordered_map<std::uint32_t, Held> held_;  // by slot
+  std::vector<std::uint32_t> free_lines_;
+  std::uint32_t lines_ = 0;  // ever used
+};
+
+class Process {
+ public:
+  // Takes the sockets over. `welcome` is the daemon's first message, with the descriptors of the memories; `mapped`: a
+  // forked worker finds them mapped by its zygote.
+  Process(int socket, const wire::Message& welcome, shm::ProcessRole role, std::unique_ptr<shm::Memory> mapped);
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  shm::Memory& memory() { return *memory_; }
+  Connection& daemon() { return daemon_; }
+  RefCounts& counts() { return counts_; }
+  HoldTable& holds() { return holds_; }
+  Store& store() { return store_; }
+  std::uint32_t index() const { return index_; }
+  shm::ProcessRole role() const { return role_; }
+  std::uint64_t session() const { return session_; }
+  shm::Process& shared() { return memory_->process(index_); }
+
+  // The calling thread's ledger, leased from the daemon at its first use.
+  Ledger& this_ledger();
+  // The ledger of this process that owns the slot; nullptr: a foreign record.
+  Ledger* ledger_of(std::uint32_t slot) const {
+    return owners_[slot / shm::kRecordsPerSegment].load(std::memory_order_acquire);
+  }
+  void own_segment(std::uint32_t segment, Ledger* ledger) { owners_[segment].store(ledger, std::memory_order_release); }
+  void return_ledger(Ledger* ledger);
+
+  // The scheduling class of a demand. Throws UnschedulableError, or Error for a demand that makes no sense.
+  std::uint32_t class_of(const TaskOptions* options);
+  std::uint32_t open_actor_class(const ActorOptions& options, std::string_view type, shm::Address creation);
+
+ private:
+  std::unique_ptr<shm::Memory> memory_;
+  Connection daemon_;
+  RefCounts counts_;
+  HoldTable holds_;
+  std::uint32_t index_;
+  shm::ProcessRole role_;
+  std::uint64_t session_;
+  Store store_;
+
+  std::mutex ledgers_mutex_;
+  std::vector<std::unique_ptr<Ledger>> ledgers_;
+  std::vector<Ledger*> idle_ledgers_;  // of threads that have ended
+  std::unique_ptr<std::atomic<Ledger*>[]> owners_;
+
+  std::mutex classes_mutex_;
+  std::map<std::string, std::uint32_t> classes_;
+  std::atomic<std::uint32_t> default_class_{shm::kNone};
+};
+
+// The running session's process; nullptr: none.
+Process* current_process();
+void set_current_process(Process* process);
+// Throws Error when there is no session.
+Process& require_process();
+
+std::uint64_t now_ns();  // monotonic
+
+}  // namespace mobula::runtime

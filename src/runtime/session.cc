@@ -1,0 +1,276 @@
+// The driver's side of a session: starting the node, joining it, leaving it; and what a program can ask about itself.
+#include "mobula/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "mobula/error.h"
+#include "runtime/errors.h"
+#include "runtime/execution.h"
+#include "runtime/process.h"
+#include "runtime/worker.h"
+#include "wire/local_protocol.h"
+
+extern char** environ;
+
+namespace mobula {
+namespace {
+
+using runtime::Process;
+
+std::mutex session_mutex;
+std::unique_ptr<Process> session_process;
+pid_t node_pid = 0;
+
+constexpr std::uint64_t kStoreMin = 16 << 20;
+constexpr double kStoreShare = 0.3;  // of the machine's memory, by default
+
+bool is_program(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
+
+// Looked for: $MOBULA_NODE, beside the program, in bin/ beside its folder, where it was installed or built, in PATH.
+std::string find_node_program() {
+  if (const char* given = ::getenv("MOBULA_NODE")) {
+    if (is_program(given)) return given;
+    throw Error("MOBULA_NODE is " + std::string(given) + ", which is no program that can be run");
+  }
+  char self[4096];
+  const ssize_t size = ::readlink("/proc/self/exe", self, sizeof self - 1);
+  if (size > 0) {
+    self[size] = 0;
+    const std::string path(self);
+    const std::string folder = path.substr(0, path.rfind('/'));
+    for (const std::string& candidate : {folder + "/mobula-node", folder + "/../bin/mobula-node"}) {
+      if (is_program(candidate)) return candidate;
+    }
+  }
+  for (const char* candidate : {MOBULA_NODE_INSTALLED, MOBULA_NODE_BUILT}) {
+    if (is_program(candidate)) return candidate;
+  }
+  const char* path = ::getenv("PATH");
+  const std::string folders = path ? path : "";
+  for (std::size_t begin = 0; begin <= folders.size();) {
+    const std::size_t end = std::min(folders.find(':', begin), folders.size());
+    const std::string candidate = folders.substr(begin, end - begin) + "/mobula-node";
+    if (is_program(candidate)) return candidate;
+    begin = end + 1;
+  }
+  throw Error("the program mobula-node was not found beside this program, in its installation prefix or in PATH; set MOBULA_NODE to its path");
+}
+
+void add_resource(std::string& text, const std::string& name, double amount) {
+  if (std::isnan(amount) || std::isinf(amount) || amount < 0) {
+    throw Error("Config: the amount of " + name + " is " + std::to_string(amount) + "; it must be a number that is not negative");
+  }
+  if (name.empty() || name.find_first_of("=\n") != std::string::npos) throw Error("Config: '" + name + "' is no name of a resource");
+  char number[40];
+  std::snprintf(number, sizeof number, "=%.17g\n", amount);
+  text += name + number;
+}
+
+std::uint64_t machine_memory() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+int cores() {
+  cpu_set_t set;
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+std::string resources_text(const Config& config) {
+  std::string text;
+  add_resource(text, "CPU", config.num_cpus.value_or(cores()));
+  if (config.num_gpus) add_resource(text, "GPU", *config.num_gpus);
+  add_resource(text, "memory", static_cast<double>(machine_memory()));
+  for (const auto& [name, amount] : config.resources) {
+    if (name == "CPU" || name == "GPU" || name == "memory" || name == "object_store_memory") {
+      throw Error("Config.resources: " + name + " is given by its own field");
+    }
+    add_resource(text, name, amount);
+  }
+  return text;
+}
+
+std::uint64_t store_size(const Config& config) {
+  if (!config.object_store_memory) {
+    return static_cast<std::uint64_t>(static_cast<double>(machine_memory()) * kStoreShare) / (2 << 20) * (2 << 20);
+  }
+  if (*config.object_store_memory < kStoreMin) {
+    throw Error("Config.object_store_memory is " + std::to_string(*config.object_store_memory) + " bytes; at least " +
+                std::to_string(kStoreMin) + " are needed");
+  }
+  if (*config.object_store_memory > machine_memory()) {
+    throw Error("Config.object_store_memory is " + std::to_string(*config.object_store_memory) + " bytes, more than the machine's " +
+                std::to_string(machine_memory()));
+  }
+  return (*config.object_store_memory + (2 << 20) - 1) / (2 << 20) * (2 << 20);
+}
+
+// The arguments of this program, as a file that the daemon reads: they may be longer than a message.
+int arguments_file(int argc, char** argv) {
+  const int fd = ::memfd_create("mobula-arguments", MFD_CLOEXEC);
+  if (fd < 0) throw Error(std::string("cannot create a memory file: ") + ::strerror(errno));
+  for (int i = 0; i < argc; ++i) {
+    const std::size_t size = ::strlen(argv[i]) + 1;
+    if (::write(fd, argv[i], size) != static_cast<ssize_t>(size)) {
+      ::close(fd);
+      throw Error("cannot pass on the program's arguments");
+    }
+  }
+  ::lseek(fd, 0, SEEK_SET);
+  return fd;
+}
+
+pid_t spawn_node(const std::string& program, int socket) {
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, socket, 3);
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  // Its own session: Ctrl-C is the driver's business, and the node follows.
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+  char name[] = "mobula-node";
+  char option[] = "--driver-socket=3";
+  char* arguments[] = {name, option, nullptr};
+  pid_t pid = 0;
+  const int problem = ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  ::posix_spawnattr_destroy(&attributes);
+  if (problem != 0) throw Error("cannot start " + program + ": " + ::strerror(problem));
+  return pid;
+}
+
+std::map<std::string, double> parse_resources(std::string_view text) {
+  std::map<std::string, double> resources;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string line(text.substr(0, end));
+    if (const std::size_t equals = line.find('='); equals != std::string::npos) {
+      resources[line.substr(0, equals)] = std::strtod(line.c_str() + equals + 1, nullptr);
+    }
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return resources;
+}
+
+std::map<std::string, double> ask_resources(std::uint32_t which) {
+  wire::Message message;
+  message.kind = wire::Kind::Resources;
+  message.a = which;
+  runtime::require_process().daemon().demand(message);
+  return parse_resources(message.text_view());
+}
+
+}  // namespace
+
+void init(int argc, char** argv, Config config) {
+  runtime::run_zygote_if_asked();  // does not return in a worker
+  const std::lock_guard lock(session_mutex);
+  if (session_process) throw Error("a Mobula session is running in this process already; shut it down before the next one");
+  const char* address = ::getenv("MOBULA_ADDRESS");
+  if (!config.address.empty() || (address && *address)) {
+    throw Error("joining a running node by its address is not built yet; leave Config.address and MOBULA_ADDRESS empty to start a private node");
+  }
+  const std::string resources = resources_text(config);
+  const std::uint64_t capacity = store_size(config);
+  const std::string program = find_node_program();
+
+  int sockets[2];
+  if (!wire::make_pair(sockets)) throw Error(std::string("cannot make a socket: ") + ::strerror(errno));
+  try {
+    node_pid = spawn_node(program, sockets[1]);
+  } catch (...) {
+    ::close(sockets[0]);
+    ::close(sockets[1]);
+    throw;
+  }
+  ::close(sockets[1]);
+  wire::Message message;
+  message.kind = wire::Kind::Start;
+  message.c = capacity;
+  message.d = config.log_to_driver ? 1 : 0;
+  message.set_text(resources);
+  message.descriptor_count = 2;
+  message.descriptors[0] = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  message.descriptors[1] = arguments_file(argc, argv);
+  const bool sent = wire::send(sockets[0], message);
+  ::close(message.descriptors[0]);
+  ::close(message.descriptors[1]);
+  if (!sent || wire::receive(sockets[0], message) != wire::Received::Message || message.kind != wire::Kind::Welcome) {
+    const bool told = sent && message.kind == wire::Kind::Reply;
+    const std::string why = told ? std::string(message.text_view()) : "it ended at once";
+    ::close(sockets[0]);
+    int status = 0;
+    ::waitpid(node_pid, &status, 0);
+    throw Error("the node " + program + " could not start: " + why);
+  }
+  session_process = std::make_unique<Process>(sockets[0], message, shm::ProcessRole::Driver, nullptr);
+  runtime::set_current_process(session_process.get());
+}
+
+void shutdown() noexcept {
+  const std::lock_guard lock(session_mutex);
+  if (!session_process) return;
+  try {
+    ::fflush(stdout);
+    wire::Message leave;
+    leave.kind = wire::Kind::Leave;
+    shm::crash_point(shm::CrashPoint::LeaveStarted);
+    session_process->daemon().ask(leave);  // answered when the workers' last output is here
+  } catch (const Error&) {
+    // The node is gone already.
+  }
+  runtime::set_current_process(nullptr);
+  session_process.reset();  // closes the socket: the daemon ends
+  int status = 0;
+  while (::waitpid(node_pid, &status, 0) < 0 && errno == EINTR) {
+  }
+}
+
+bool is_initialized() noexcept { return runtime::current_process() != nullptr; }
+
+Session::Session(int argc, char** argv, Config config) { init(argc, argv, std::move(config)); }
+Session::~Session() { shutdown(); }
+
+std::map<std::string, double> cluster_resources() { return ask_resources(0); }
+std::map<std::string, double> available_resources() { return ask_resources(1); }
+
+std::vector<NodeInfo> nodes() {
+  return {NodeInfo{runtime::hex(runtime::require_process().session()), true, cluster_resources()}};
+}
+
+TaskInfo this_task() {
+  Process& process = runtime::require_process();
+  TaskInfo info;
+  info.job_id = runtime::hex(process.session());
+  info.node_id = info.job_id;
+  runtime::Frame* frame = runtime::current_frame();
+  if (!frame) {
+    info.task_id = std::string(16, '0') + info.job_id;
+    info.name = "(driver)";
+    return info;
+  }
+  info.task_id = frame->identity.text();
+  info.name = runtime::task_name(process, frame->record);
+  info.attempt = static_cast<int>(frame->attempt);
+  const shm::SchedulingClass& cls = process.memory().scheduling_class(frame->record.scheduling_class);
+  info.resources = parse_resources(cls.demand_text);
+  if (frame->record.kind != shm::Kind::Task) {
+    info.actor_id = runtime::hex(cls.creation.load());
+    info.restarted = cls.restarts.load() > 0;
+  }
+  return info;
+}
+
+}  // namespace mobula

@@ -1,0 +1,308 @@
+// From a call to a record: tasks, actor creations, actor calls and puts.
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mobula/detail/runtime.h"
+#include "mobula/options.h"
+#include "runtime/execution.h"
+#include "runtime/ledger.h"
+#include "runtime/process.h"
+#include "runtime/value.h"
+#include "shm/check.h"
+#include "shm/dependents.h"
+
+namespace mobula::detail {
+
+namespace {
+
+using runtime::Ledger;
+using runtime::Process;
+using runtime::to_shm;
+using shm::Address;
+using shm::Record;
+using shm::State;
+
+constexpr std::uint64_t kNameAlignment = 64;  // arguments keep the alignment that they were encoded with
+
+struct Encoded {
+  const Writer& writer;
+  const std::byte* bytes;
+  EncodeAgain again;
+  void* context;
+};
+
+void check_retries(int retries, const char* option) {
+  if (retries < -1) throw Error(std::string(option) + " is " + std::to_string(retries) + "; it must be -1 (without end), 0 or more");
+}
+
+// Writes the arguments into the record or the store, and takes a ref to each ref among them until the task is final.
+void place_arguments(Ledger& ledger, Record& record, Address address, const Encoded& arguments, const std::string* name) {
+  const std::size_t refs = arguments.writer.refs().size();
+  const std::uint64_t prefix = name ? (8 + name->size() + kNameAlignment - 1) / kNameAlignment * kNameAlignment : 0;
+  const std::uint64_t size = prefix + runtime::size_with_refs(arguments.writer.size(), refs);
+  std::byte* to = record.args_inline;
+  if (size > shm::kArgsInlineMax) {
+    const runtime::Store::Place place = ledger.process().store().allocate(size);
+    to = place.data;
+    record.args_at() = place.at;
+    record.flags |= shm::flag::kArgsStored;
+  } else {
+    record.args_size = static_cast<std::uint32_t>(size);
+  }
+  if (name) {
+    record.flags |= shm::flag::kNamed;
+    const std::uint64_t length = name->size();
+    std::memcpy(to, &length, sizeof length);
+    std::memcpy(to + sizeof length, name->data(), length);
+  }
+  runtime::write_value(to + prefix, arguments.writer, arguments.bytes, arguments.again, arguments.context);
+  if (refs == 0) return;
+  record.flags |= shm::flag::kArgsHaveRefs;
+  for (const RefAddress& ref : arguments.writer.refs()) retain(ref);
+  // An actor's creation keeps its arguments for a restart, until the actor's last handle goes.
+  if (record.kind != shm::Kind::ActorCreate) ledger.holds_arguments(address);
+}
+
+void name_task(Ledger& ledger, Record& record) {
+  const runtime::TaskIdentity child = runtime::next_child_identity(ledger);
+  record.parent = child.parent;
+  record.index = child.index;
+}
+
+// Hangs a record on what it waits for. More edges than fit become a tree of join records, each of which
+// is satisfied when its own edges are.
+class Dependencies {
+ public:
+  explicit Dependencies(Ledger& ledger) : ledger_(ledger), memory_(ledger.process().memory()) {}
+
+  // Leaves the record Waiting (its submission bit still open) or, with nothing to wait for, untouched; true: it waits.
+  bool hang(Record& record, Address address, const RefAddress* targets, std::size_t count) {
+    std::vector<RefAddress> open;
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::uint64_t state = memory_.record(targets[i].slot).state.load(std::memory_order_acquire);
+      if (!shm::word::is_final(state)) open.push_back(targets[i]);
+    }
+    if (open.empty()) return false;
+    hang_edges(record, address, open, shm::kDependenciesMax);
+    return true;
+  }
+
+ private:
+  static constexpr std::uint32_t kSubmission = 1u << shm::dependents::kSubmissionBit;
+
+  void hang_edges(Record& record, Address address, std::span<const RefAddress> targets, std::size_t room) {
+    const std::size_t edges = std::min(targets.size(), room);
+    record.dependencies = static_cast<std::uint8_t>(edges);
+    const std::uint32_t bits = (1u << edges) - 1;
+    record.join.store(shm::dependents::join_word(address.generation, bits | kSubmission), std::memory_order_relaxed);
+    for (std::uint32_t i = 0; i < edges; ++i) record.edge(i).target = 0;
+    // release: walkers that find an edge see the join word
+    record.state.store(shm::word::make(address.generation, State::Waiting), std::memory_order_release);
+    // The targets are shared out evenly: an edge stands for one target, or for a join record over its share.
+    for (std::size_t i = 0; i < edges; ++i) {
+      const std::size_t begin = targets.size() * i / edges;
+      const std::size_t end = targets.size() * (i + 1) / edges;
+      const auto edge = static_cast<std::uint32_t>(i);
+      if (end - begin == 1) {
+        record.edge(edge).target = to_shm(targets[begin]).packed();
+        if (!shm::dependents::hang(memory_.record(targets[begin].slot), record, address.slot, edge)) {
+          shm::dependents::satisfy(memory_, address.slot, address.generation, edge, ledger_);
+        }
+      } else {
+        hang_join(address, edge, targets.subspan(begin, end - begin));
+      }
+    }
+  }
+
+  void hang_join(Address parent, std::uint32_t edge, std::span<const RefAddress> targets) {
+    const Address address = ledger_.allocate();
+    Record& join = memory_.record(address.slot);
+    join.kind = shm::Kind::Join;
+    join.function = shm::dependents::link(parent.slot, edge);
+    join.scheduling_class = parent.generation;
+    hang_edges(join, address, targets, shm::kJoinDependencies);
+    shm::dependents::satisfy(memory_, address.slot, address.generation, shm::dependents::kSubmissionBit, ledger_);
+    release(runtime::from_shm(address));  // nobody refers to it: it is recycled when it is satisfied
+  }
+
+  Ledger& ledger_;
+  shm::Memory& memory_;
+};
+
+// Publishes a filled-in record: at once, or when what it waits for is there.
+void submit(Ledger& ledger, Record& record, Address address, const Call& call) {
+  shm::Memory& memory = ledger.process().memory();
+  shm::crash_point(shm::CrashPoint::SubmitFieldsWritten);
+  const bool actor_call = record.kind == shm::Kind::ActorCall;
+  const bool waits = call.waits_for_count != 0 &&
+                     Dependencies(ledger).hang(record, address, call.waits_for, call.waits_for_count);
+  if (waits) {
+    shm::crash_point(shm::CrashPoint::SubmitLinked);
+    // An actor's call takes its place in the order now, and holds it while it waits.
+    if (actor_call) ledger.push(record.scheduling_class, address);
+    shm::dependents::satisfy(memory, address.slot, address.generation, shm::dependents::kSubmissionBit, ledger);
+    return;
+  }
+  // release: whoever claims it sees its fields
+  record.state.store(shm::word::make(address.generation, State::Ready), std::memory_order_release);
+  shm::crash_point(shm::CrashPoint::SubmitReady);
+  ledger.push(record.scheduling_class, address);
+}
+
+Record& new_record(Ledger& ledger, Address address, shm::Kind kind, const FunctionInfo& function) {
+  Record& record = ledger.record(address);
+  record.kind = kind;
+  record.function = function.key;
+  record.retries = 0;
+  name_task(ledger, record);
+  return record;
+}
+
+// A record that was given a slot and cannot be submitted after all.
+class Unsubmitted {
+ public:
+  Unsubmitted(Ledger& ledger, Address address) : ledger_(ledger), address_(address) {}
+  ~Unsubmitted() {
+    if (!address_) return;
+    Record& record = ledger_.record(address_);
+    record.state.store(shm::word::make(address_.generation, State::Failed), std::memory_order_release);
+    release(runtime::from_shm(address_));
+  }
+  void submitted() { address_ = {}; }
+
+ private:
+  Ledger& ledger_;
+  Address address_;
+};
+
+}  // namespace
+
+RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
+  Process& process = runtime::require_process();
+  const TaskOptions* options = call.options;
+  if (options) check_retries(options->max_retries, "TaskOptions.max_retries");
+  const std::uint32_t scheduling_class = process.class_of(options);
+  Ledger& ledger = process.this_ledger();
+  const Address address = ledger.allocate();
+  Unsubmitted guard(ledger, address);
+  Record& record = new_record(ledger, address, shm::Kind::Task, *call.function);
+  record.scheduling_class = scheduling_class;
+  record.retries = options ? options->max_retries : 3;
+  if (options && options->retry_exceptions) record.flags |= shm::flag::kRetryExceptions;
+  place_arguments(ledger, record, address, {writer, bytes, again, context}, options && !options->name.empty() ? &options->name : nullptr);
+  guard.submitted();
+  submit(ledger, record, address, call);
+  return runtime::from_shm(address);
+}
+
+ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::string_view type, const Writer& writer, const std::byte* bytes,
+                          EncodeAgain again, void* context) {
+  static const ActorOptions kDefaults;
+  const ActorOptions& options = given ? *given : kDefaults;
+  check_retries(options.max_restarts, "ActorOptions.max_restarts");
+  check_retries(options.max_task_retries, "ActorOptions.max_task_retries");
+  Process& process = runtime::require_process();
+  Ledger& ledger = process.this_ledger();
+  const Address address = ledger.allocate();
+  Unsubmitted guard(ledger, address);
+  Record& record = new_record(ledger, address, shm::Kind::ActorCreate, *call.function);
+  record.retries = options.max_restarts;
+  place_arguments(ledger, record, address, {writer, bytes, again, context}, nullptr);
+  record.scheduling_class = process.open_actor_class(options, type, address);
+  guard.submitted();
+  // The actor's process looks for the record that its class names; no ring carries it.
+  shm::Memory& memory = process.memory();
+  if (call.waits_for_count != 0 && Dependencies(ledger).hang(record, address, call.waits_for, call.waits_for_count)) {
+    shm::dependents::satisfy(memory, address.slot, address.generation, shm::dependents::kSubmissionBit, ledger);
+  } else {
+    record.state.store(shm::word::make(address.generation, State::Ready), std::memory_order_release);
+    ledger.publish(record, address);
+  }
+  process.daemon().ring(memory.header());
+  return {runtime::from_shm(address), record.scheduling_class};
+}
+
+RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& writer, const std::byte* bytes, EncodeAgain again,
+                       void* context) {
+  Process& process = runtime::require_process();
+  Ledger& ledger = process.this_ledger();
+  shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
+  const Address address = ledger.allocate();
+  Unsubmitted guard(ledger, address);
+  Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
+  record.scheduling_class = actor.actor_class;
+  place_arguments(ledger, record, address, {writer, bytes, again, context}, nullptr);
+  guard.submitted();
+  submit(ledger, record, address, call);
+  // The push came before this look, and the daemon empties the rings after it marks the class: one of us fails the call.
+  if (cls.state.load(std::memory_order_seq_cst) == static_cast<std::uint32_t>(shm::ClassState::Dead)) {
+    runtime::fail_call_of_dead_actor(process, ledger, record, address);
+  }
+  return runtime::from_shm(address);
+}
+
+RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
+  Process& process = runtime::require_process();
+  Ledger& ledger = process.this_ledger();
+  const Address address = ledger.allocate();
+  Unsubmitted guard(ledger, address);
+  Record& record = ledger.record(address);
+  record.kind = shm::Kind::Put;
+  record.function = 0;
+  name_task(ledger, record);
+  runtime::place_result(process, record, writer, bytes, again, context);
+  for (const RefAddress& ref : writer.refs()) retain(ref);
+  guard.submitted();
+  record.state.store(shm::word::make(address.generation, State::Done), std::memory_order_release);
+  return runtime::from_shm(address);
+}
+
+void kill_actor(ActorAddress actor, std::uint64_t session) {
+  check_ref(actor.creation, session);
+  Process& process = runtime::require_process();
+  process.memory().scheduling_class(actor.actor_class).kill_request.store(1, std::memory_order_seq_cst);
+  process.daemon().ring(process.memory().header());
+}
+
+OpenBuffer open_buffer(std::uint64_t size) {
+  // As a vector of bytes is encoded: a count, then the bytes on a cache line of their own.
+  Process& process = runtime::require_process();
+  const runtime::Store::Place place = process.store().allocate(size + shm::kCacheLine);
+  std::memset(place.data, 0, shm::kCacheLine);
+  std::memcpy(place.data, &size, sizeof size);
+  OpenBuffer buffer{place.data + shm::kCacheLine, size, {}};
+  static_assert(sizeof buffer.place == sizeof place.at);
+  std::memcpy(buffer.place, &place.at, sizeof place.at);
+  return buffer;
+}
+
+RefAddress seal_buffer(OpenBuffer& buffer) {
+  if (!buffer.data) throw Error("the Buffer is empty: it was sealed or moved from");
+  Process& process = runtime::require_process();
+  Ledger& ledger = process.this_ledger();
+  const Address address = ledger.allocate();
+  Record& record = ledger.record(address);
+  record.kind = shm::Kind::Put;
+  record.function = 0;
+  name_task(ledger, record);
+  shm::crash_point(shm::CrashPoint::SealBefore);
+  std::memcpy(&record.result_at(), buffer.place, sizeof buffer.place);
+  record.result_kind = shm::ResultKind::Stored;
+  record.state.store(shm::word::make(address.generation, State::Done), std::memory_order_release);
+  buffer = {};
+  return runtime::from_shm(address);
+}
+
+void abandon_buffer(OpenBuffer& buffer) noexcept {
+  if (Process* process = runtime::current_process()) {
+    shm::StoredAt at;
+    std::memcpy(&at, buffer.place, sizeof at);
+    process->memory().give_back(at);
+  }
+  buffer = {};
+}
+
+}  // namespace mobula::detail

@@ -1,0 +1,72 @@
+#include "runtime/value.h"
+
+#include <cstring>
+
+#include "shm/check.h"
+
+namespace mobula::runtime {
+
+void write_value(std::byte* to, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context) {
+  const std::uint64_t size = writer.size();
+  if (writer.fits()) {
+    std::memcpy(to, bytes, size);
+  } else {
+    Writer whole(to, size);
+    again(context, whole);
+    MOBULA_CHECK(whole.size() == size);
+  }
+  if (writer.refs().empty()) return;
+  const std::uint64_t table = (size + 7) / 8 * 8;
+  std::memset(to + size, 0, table - size);
+  std::byte* at = to + table;
+  for (const RefAddress& ref : writer.refs()) {
+    const std::uint64_t packed = shm::Address{ref.slot, ref.generation}.packed();
+    std::memcpy(at, &packed, sizeof packed);
+    at += sizeof packed;
+  }
+  const std::uint64_t count = writer.refs().size();
+  std::memcpy(at, &count, sizeof count);
+}
+
+void place_result(Process& process, shm::Record& record, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,
+                  void* context) {
+  const std::uint64_t size = size_with_refs(writer.size(), writer.refs().size());
+  if (!writer.refs().empty()) record.flags |= shm::flag::kResultHasRefs;
+  record.refs_released = 0;
+  if (size <= shm::kResultInlineMax) {
+    std::byte* const to = size <= 8 ? reinterpret_cast<std::byte*>(&record.result_word) : record.result_inline;
+    record.result_kind = size <= 8 ? shm::ResultKind::Word : shm::ResultKind::Inline;
+    write_value(to, writer, bytes, again, context);
+    record.result_size = static_cast<std::uint32_t>(size);
+    return;
+  }
+  const Store::Place place = process.store().allocate(size);
+  write_value(place.data, writer, bytes, again, context);
+  shm::crash_point(shm::CrashPoint::SealBefore);
+  record.result_at() = place.at;
+  record.result_kind = shm::ResultKind::Stored;
+}
+
+ValueBytes result_bytes(Process& process, shm::Record& record) {
+  switch (record.result_kind) {
+    case shm::ResultKind::Word: return {reinterpret_cast<const std::byte*>(&record.result_word), record.result_size};
+    case shm::ResultKind::Inline: return {record.result_inline, record.result_size};
+    case shm::ResultKind::Stored: return {process.store().read(record.result_at()), record.result_at().size};
+    default: return {nullptr, 0};
+  }
+}
+
+ValueBytes argument_bytes(Process& process, shm::Record& record) {
+  if (record.flags & shm::flag::kArgsStored) return {process.store().read(record.args_at()), record.args_at().size};
+  return {record.args_inline, record.args_size};
+}
+
+std::span<const std::uint64_t> trailing_refs(ValueBytes value) {
+  std::uint64_t count = 0;
+  std::memcpy(&count, value.data + value.size - sizeof count, sizeof count);
+  return {reinterpret_cast<const std::uint64_t*>(value.data + value.size - sizeof count - count * sizeof(std::uint64_t)), count};
+}
+
+std::uint64_t size_without_refs(ValueBytes value) { return value.size - 8 - 8 * trailing_refs(value).size(); }
+
+}  // namespace mobula::runtime

@@ -1,0 +1,37 @@
+// How encoded values lie in records: in the result word, inline, or in the store; and, behind the bytes, the refs they contain.
+//
+//   [bytes] [zeros to 8] [packed address of each ref] [u64 number of refs]        (the last three only if there are refs)
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "mobula/codec.h"
+#include "mobula/detail/runtime.h"
+#include "runtime/process.h"
+
+namespace mobula::runtime {
+
+constexpr std::uint64_t size_with_refs(std::uint64_t size, std::size_t refs) {
+  return refs == 0 ? size : (size + 7) / 8 * 8 + 8 * refs + 8;
+}
+
+// Writes the value that `writer` has encoded (or only measured) to `to`, which has size_with_refs() bytes.
+void write_value(std::byte* to, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context);
+
+// Makes it the result of a record whose state is not final yet. Sets the result fields and kResultHasRefs.
+void place_result(Process& process, shm::Record& record, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,
+                  void* context);
+
+struct ValueBytes {
+  const std::byte* data;
+  std::uint64_t size;  // with the refs' table
+};
+ValueBytes result_bytes(Process& process, shm::Record& record);
+ValueBytes argument_bytes(Process& process, shm::Record& record);
+
+// The refs behind a value that has some; and the value without them.
+std::span<const std::uint64_t> trailing_refs(ValueBytes value);
+std::uint64_t size_without_refs(ValueBytes value);
+
+}  // namespace mobula::runtime

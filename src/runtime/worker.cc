@@ -1,0 +1,252 @@
+#include "runtime/worker.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <unordered_map>
+
+#include "runtime/execution.h"
+#include "runtime/ledger.h"
+#include "shm/claim.h"
+#include "shm/futex.h"
+
+namespace mobula::runtime {
+namespace {
+
+// How long the one searching worker looks before it sleeps, in looks; some 10 us.
+constexpr int kSearchLooks = 300;
+// Sleeps are bounded so that a lost daemon is noticed; a wake-up is never lost.
+constexpr std::int64_t kSleepSlice = 1'000'000'000;
+// Tasks of one ring in a row before the other rings are looked at.
+constexpr int kRingTurn = 64;
+// Below this a task counts as quick: about what waking a second worker for it would cost.
+constexpr std::uint64_t kQuickTicks = 10'000;
+constexpr int kQuickInARow = 16;
+// Stack that must be left to run a task inside of a waiting one.
+constexpr std::size_t kStackReserve = 512 << 10;
+
+std::uint64_t ticks() {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  return now_ns() * 2;
+#endif
+}
+
+class WorkerLoop {
+ public:
+  explicit WorkerLoop(Process& process)
+      : process_(process), memory_(process.memory()), shared_(process.shared()), ledger_(process.this_ledger()) {}
+
+  [[noreturn]] void run() {
+    for (;;) {
+      const std::uint32_t cls = shared_.assigned_class.load(std::memory_order_acquire);
+      if (cls == shm::kNone) {
+        wait_unattached();
+        continue;
+      }
+      shared_.works_for.store(cls, std::memory_order_release);
+      shm::SchedulingClass& scheduling_class = memory_.scheduling_class(cls);
+      is_actor_ = scheduling_class.kind.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(shm::ClassKind::Actor);
+      set_help_class(is_actor_ ? shm::kNone : cls);
+      if (is_actor_) construct(scheduling_class);
+      work_for(cls, scheduling_class);
+    }
+  }
+
+ private:
+  [[noreturn]] void leave(int code) {
+    shm::crash_point(shm::CrashPoint::LeaveStarted);
+    destroy_instance();
+    ::fflush(nullptr);
+    ::_exit(code);
+  }
+
+  bool should_leave() const {
+    return shared_.must_leave.load(std::memory_order_acquire) || memory_.header().session_over.load(std::memory_order_relaxed);
+  }
+
+  void sleep_on(std::uint32_t rung) {
+    shared_.sleeping.store(1, std::memory_order_seq_cst);
+    if (memory_.header().wants_idle.load(std::memory_order_seq_cst)) process_.daemon().ring(memory_.header());
+    shm::futex_wait(shm::futex_word(shared_.bell.value), rung, kSleepSlice);
+    shared_.sleeping.store(0, std::memory_order_relaxed);
+    if (!process_.daemon().alive()) ::_exit(kExitDone);
+  }
+
+  void wait_unattached() {
+    const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
+    if (shared_.works_for.exchange(shm::kNone) != shm::kNone) process_.daemon().ring(memory_.header());  // the answer to being detached
+    if (should_leave()) leave(kExitDone);
+    if (shared_.assigned_class.load(std::memory_order_acquire) != shm::kNone) return;
+    shared_.sleeping.store(1, std::memory_order_seq_cst);
+    shm::futex_wait(shm::futex_word(shared_.bell.value), rung, kSleepSlice);
+    shared_.sleeping.store(0, std::memory_order_relaxed);
+    if (!process_.daemon().alive()) ::_exit(kExitDone);
+  }
+
+  // Runs the actor's constructor: as the task it is, or once more after a restart.
+  void construct(shm::SchedulingClass& cls) {
+    const shm::Address address = shm::Address::unpack(cls.creation.load(std::memory_order_acquire));
+    shm::Record& creation = memory_.record(address.slot);
+    for (;;) {
+      const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
+      doorbell_sleep_announce(cls);
+      const std::uint64_t state = creation.state.load(std::memory_order_seq_cst);
+      if (shm::word::state(state) == shm::State::Done) {
+        try {
+          construct_again(ledger_, creation, address);
+        } catch (const std::exception& e) {
+          ::fprintf(stderr, "mobula: the actor's constructor threw at its restart: %s\n", e.what());
+          leave(kExitConstructorFailed);
+        } catch (...) {
+          leave(kExitConstructorFailed);
+        }
+        break;
+      }
+      shm::claim::intend(ledger_.shared(), address);
+      if (shm::claim::take(creation, address, ledger_.participant())) {
+        execute(ledger_, creation, address);
+        if (shm::word::state(creation.state.load(std::memory_order_acquire)) == shm::State::Failed) leave(kExitConstructorFailed);
+        break;
+      }
+      shm::claim::forget(ledger_.shared());
+      if (should_leave()) leave(kExitDone);
+      sleep_on(rung);
+    }
+    shm::doorbell::withdraw_sleep(cls, shared_.class_slot.load(std::memory_order_relaxed));
+  }
+
+  void doorbell_sleep_announce(shm::SchedulingClass& cls) {
+    shm::doorbell::announce_sleep(cls, shared_.class_slot.load(std::memory_order_relaxed));
+  }
+
+  // Any record in the rings that could be claimed? A look only.
+  bool has_work(shm::SchedulingClass& cls) {
+    for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
+      auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
+      if (!ring.empty() && !(is_actor_ && head_waits(ring))) return true;
+      at = ring.next.load(std::memory_order_acquire);
+    }
+    return false;
+  }
+
+  bool head_waits(shm::RingHeader& ring) {
+    const std::uint64_t t = ring.tail.load(std::memory_order_acquire);
+    if (t >= ring.head.load(std::memory_order_acquire)) return false;
+    const auto address = shm::Address::unpack(shm::ring::entry(memory_, ring, t).load(std::memory_order_relaxed));
+    const std::uint64_t state = memory_.record(address.slot).state.load(std::memory_order_seq_cst);
+    return shm::word::state(state) == shm::State::Waiting && shm::word::generation(state) == address.generation;
+  }
+
+  bool rings_empty(shm::SchedulingClass& cls) {
+    for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
+      auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
+      if (!ring.empty()) return false;
+      at = ring.next.load(std::memory_order_acquire);
+    }
+    return true;
+  }
+
+  // Runs what the rings hold, each in turn; true if anything was run.
+  bool run_ready(std::uint32_t id, shm::SchedulingClass& cls) {
+    bool any = false;
+    for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
+      auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
+      for (int turn = 0; turn < kRingTurn; ++turn) {
+        const shm::Address address = shm::claim::next(memory_, ring, ledger_.shared(), ledger_.participant(),
+                                                      is_actor_ ? shm::claim::Order::AsSubmitted : shm::claim::Order::Any);
+        if (!address) break;
+        any = true;
+        run_one(cls, ring, address);
+        if (shared_.assigned_class.load(std::memory_order_relaxed) != id || shared_.must_leave.load(std::memory_order_relaxed)) return true;
+      }
+      at = ring.next.load(std::memory_order_acquire);
+    }
+    return any;
+  }
+
+  void run_one(shm::SchedulingClass& cls, shm::RingHeader& ring, shm::Address address) {
+    shm::Record& record = memory_.record(address.slot);
+    const std::uint64_t function = record.function;
+    if (function != last_function_) {
+      last_function_ = function;
+      last_quick_ = &quick_[function];
+    }
+    bool* const quick = last_quick_;
+    // Before a task that may take long, somebody else must see to the ones behind it.
+    if (!*quick && !is_actor_) {
+      in_a_row_ = 0;
+      if (cls.quick.load(std::memory_order_relaxed)) cls.quick.store(0, std::memory_order_relaxed);
+      if (!ring.empty() && cls.searcher.load(std::memory_order_relaxed) == 0) shm::doorbell::wake_one(memory_, cls);
+    }
+    const std::uint64_t begin = ticks();
+    execute(ledger_, record, address);
+    shared_.tasks_done.store(shared_.tasks_done.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    const bool was_quick = ticks() - begin < kQuickTicks;
+    if (was_quick != *quick) *quick = was_quick;
+    in_a_row_ = was_quick ? in_a_row_ + 1 : 0;
+    if (in_a_row_ == kQuickInARow && !cls.quick.load(std::memory_order_relaxed)) cls.quick.store(1, std::memory_order_relaxed);
+  }
+
+  void work_for(std::uint32_t id, shm::SchedulingClass& cls) {
+    const std::uint32_t class_slot = shared_.class_slot.load(std::memory_order_acquire);
+    while (shared_.assigned_class.load(std::memory_order_acquire) == id) {
+      if (run_ready(id, cls)) continue;
+      if (should_leave() && (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) || rings_empty(cls))) {
+        leave(kExitDone);
+      }
+      if (search(cls)) continue;
+      const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
+      shm::doorbell::announce_sleep(cls, class_slot);
+      shm::crash_point(shm::CrashPoint::SleepAnnounced);
+      const bool stay = has_work(cls) || shared_.assigned_class.load(std::memory_order_seq_cst) != id || should_leave();
+      if (!stay || (should_leave() && is_actor_ && !has_work(cls) && !rings_empty(cls))) {
+        ledger_.tidy_all();
+        sleep_on(rung);
+      }
+      shm::doorbell::withdraw_sleep(cls, class_slot);
+    }
+    shm::doorbell::withdraw_sleep(cls, class_slot);
+  }
+
+  // Looks for work for a few microseconds, if nobody else does. True: there is some.
+  bool search(shm::SchedulingClass& cls) {
+    if (memory_.header().cores < 2 || !shm::doorbell::become_searcher(cls, process_.index())) return false;
+    bool found = false;
+    for (int i = 0; i < kSearchLooks && !found; ++i) {
+      found = has_work(cls);
+      shm::cpu_relax();
+    }
+    shm::doorbell::stop_searching(cls);
+    return found;
+  }
+
+  Process& process_;
+  shm::Memory& memory_;
+  shm::Process& shared_;
+  Ledger& ledger_;
+  bool is_actor_ = false;
+  std::unordered_map<std::uint64_t, bool> quick_;  // by function: did it take microseconds the last time
+  std::uint64_t last_function_ = 0;
+  bool* last_quick_ = nullptr;
+  int in_a_row_ = 0;
+};
+
+}  // namespace
+
+void run_worker(Process& process) {
+  rlimit stack{};
+  ::getrlimit(RLIMIT_STACK, &stack);
+  const std::size_t size = stack.rlim_cur == RLIM_INFINITY ? std::size_t{64} << 20 : stack.rlim_cur;
+  char here;
+  set_stack_limit(&here - size + kStackReserve);
+  try {
+    WorkerLoop(process).run();
+  } catch (const NodeDiedError&) {
+    ::_exit(kExitDone);
+  }
+}
+
+}  // namespace mobula::runtime

@@ -1,0 +1,40 @@
+// Sleeping on a word of shared memory. Plain (not private) futexes: the sleepers are other processes.
+#pragma once
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <climits>
+#include <cstdint>
+
+namespace mobula::shm {
+
+// Sleeps while *word == expected, at most `timeout_ns` (negative: for ever). Wakes for no reason, too: callers look again.
+inline void futex_wait(const std::uint32_t* word, std::uint32_t expected, std::int64_t timeout_ns) {
+  timespec timeout{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
+  ::syscall(SYS_futex, word, FUTEX_WAIT, expected, timeout_ns < 0 ? nullptr : &timeout, nullptr, 0);
+}
+
+inline void futex_wake(const std::uint32_t* word, int sleepers) {
+  ::syscall(SYS_futex, word, FUTEX_WAKE, sleepers, nullptr, nullptr, 0);
+}
+
+inline void futex_wake_all(const std::uint32_t* word) { futex_wake(word, INT_MAX); }
+
+inline std::uint32_t* futex_word(std::atomic<std::uint32_t>& word) {
+  static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t));
+  return reinterpret_cast<std::uint32_t*>(&word);
+}
+
+inline void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace mobula::shm

@@ -1,0 +1,76 @@
+#include "wire/local_protocol.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace mobula::wire {
+namespace {
+
+constexpr std::size_t kFixedBytes = offsetof(Message, text);
+
+}  // namespace
+
+void Message::set_text(std::string_view t) {
+  text_size = static_cast<std::uint32_t>(std::min(t.size(), kTextMax));
+  std::memcpy(text, t.data(), text_size);
+}
+
+bool send(int socket, const Message& message) {
+  iovec bytes{const_cast<Message*>(&message), kFixedBytes + message.text_size};
+  msghdr header{};
+  header.msg_iov = &bytes;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kDescriptorsMax)] = {};
+  if (message.descriptor_count > 0) {
+    const std::size_t size = sizeof(int) * message.descriptor_count;
+    header.msg_control = control;
+    header.msg_controllen = CMSG_SPACE(size);
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(size);
+    std::memcpy(CMSG_DATA(rights), message.descriptors, size);
+  }
+  for (;;) {
+    const ssize_t sent = ::sendmsg(socket, &header, MSG_NOSIGNAL);
+    if (sent >= 0) return true;
+    if (errno != EINTR) return false;
+  }
+}
+
+Received receive(int socket, Message& message) {
+  iovec bytes{&message, offsetof(Message, descriptors)};
+  msghdr header{};
+  header.msg_iov = &bytes;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kDescriptorsMax)];
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  ssize_t got = 0;
+  do {
+    got = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? Received::Nothing : Received::Closed;
+  if (got == 0) return Received::Closed;
+
+  std::uint32_t descriptors = 0;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    descriptors = static_cast<std::uint32_t>((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    std::memcpy(message.descriptors, CMSG_DATA(c), descriptors * sizeof(int));
+  }
+  const bool whole = static_cast<std::size_t>(got) >= kFixedBytes && !(header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+                     static_cast<std::size_t>(got) == kFixedBytes + message.text_size && descriptors == message.descriptor_count;
+  if (whole) return Received::Message;
+  for (std::uint32_t i = 0; i < descriptors; ++i) ::close(message.descriptors[i]);
+  return Received::Closed;
+}
+
+bool make_pair(int sockets[2]) { return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0; }
+
+}  // namespace mobula::wire

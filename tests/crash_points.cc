@@ -1,0 +1,371 @@
+// A process killed at any step of any shared-memory protocol costs nothing but time.
+//
+// For each named crash point, each role and the first and third time that it is reached, a
+// program with a session runs a mixed workload; one of its processes kills itself there. When
+// it was a worker or an actor, the program ends with right values; when it was the driver, its
+// session is gone within a second. At the end a table tells how often each point was reached.
+//
+// One case by hand: MOBULA_CRASH_POINT=claim.taken:1@worker scenario_crash_points --workload
+#include "support/scenario.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "shm/crash_point.h"
+#include "support/processes.h"
+#include "support/scratch.h"
+#include "support/session_folder.h"
+
+using namespace std::chrono_literals;
+using mobula::Ref;
+using mobula::remote;
+using mobula::test::Child;
+using mobula::test::Clock;
+using mobula::test::milliseconds;
+using mobula::test::Scratch;
+using mobula::test::since;
+
+namespace {
+
+constexpr const char* kFiredVariable = "MOBULA_TEST_FIRED";
+constexpr const char* kRoles[] = {"driver", "worker", "actor"};
+constexpr milliseconds kGoesWrongAfter = 20s;
+
+}  // namespace
+
+// The library kills its own process at the armed point. This definition takes the place of the
+// C library's in this program and its workers, so that a crash leaves a mark before it happens.
+extern "C" int kill(pid_t pid, int signal) noexcept {
+  if (pid == ::getpid() && signal == SIGKILL) {
+    if (const char* file = ::getenv(kFiredVariable)) {
+      const int fd = ::open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+      if (fd >= 0 && ::write(fd, "x", 1) == 1) ::close(fd);
+    }
+  }
+  return static_cast<int>(::syscall(SYS_kill, pid, signal));
+}
+
+namespace workload {
+
+constexpr std::size_t kLarge = 40'000;
+
+int square(int x) { return x * x; }
+int add(int a, int b) { return a + b; }
+std::vector<int> block(int n) { return std::vector<int>(kLarge, n); }
+long sum(const std::vector<int>& values) {
+  long all = 0;
+  for (const int value : values) all += value;
+  return all;
+}
+long sum_in_place(std::span<const int> values) {
+  long all = 0;
+  for (const int value : values) all += value;
+  return all;
+}
+
+// Results that contain refs, made by the task itself.
+struct Made {
+  int n = 0;
+  Ref<int> small;
+  Ref<std::vector<int>> large;
+  std::vector<Ref<int>> more;
+};
+Made make(int n) {
+  Made made{n, remote<square>(n), mobula::put(std::vector<int>(kLarge, n)), {}};
+  for (int i = 0; i < 5; ++i) made.more.push_back(remote<add>(made.small, i));
+  return made;
+}
+int nested(int depth) {
+  if (depth == 0) return 1;
+  const Ref<int> a = remote<nested>(depth - 1);
+  const Ref<int> b = remote<nested>(depth - 1);
+  return mobula::get(a) + mobula::get(b);
+}
+int picks_first(int n) {
+  std::vector<Ref<int>> refs;
+  for (int i = 0; i < 8; ++i) refs.push_back(remote<add>(remote<square>(n), i));
+  int all = 0;
+  while (!refs.empty()) {
+    auto [ready, pending] =
+        mobula::wait(refs, {.num_returns = std::min<std::size_t>(3, refs.size())});
+    for (const int value : mobula::get(ready)) all += value;
+    refs = pending;
+  }
+  return all;
+}
+
+// Also submits, gets, puts and waits, so that an actor's process takes the same steps.
+struct Ledger {
+  std::vector<Ref<std::vector<int>>> kept;
+  int calls = 0;
+  int add(int k) { return ++calls * 0 + k; }
+  long keep(Ref<std::vector<int>> ref) {
+    kept.push_back(ref);
+    return sum(mobula::get(ref));
+  }
+  int tree(int depth) { return nested(depth); }
+  int picks(int n) { return picks_first(n); }
+  Made makes(int n) { return make(n); }
+  int burst(int n) {
+    std::vector<Ref<int>> refs;
+    for (int i = 0; i < n; ++i) refs.push_back(remote<workload::add>(i, i));
+    int all = 0;
+    for (const int value : mobula::get(refs)) all += value;
+    return all;
+  }
+};
+
+// Ends the program with the line that did not hold.
+void require(bool holds, int line, const std::string& seen) {
+  if (holds) return;
+  std::printf("crash_points.cc:%d: wrong value: %s\n", line, seen.c_str());
+  std::fflush(stdout);
+  ::_exit(3);
+}
+#define EQUALS(call, expected)                                                    \
+  do {                                                                            \
+    const auto seen = (call);                                                     \
+    require(seen == (expected), __LINE__, #call " gave " + std::to_string(seen)); \
+  } while (false)
+
+// The value, asked for again while the actor is being restarted.
+template <class Call>
+auto settled(const Call& call) {
+  for (int again = 0;; ++again) {
+    try {
+      return mobula::get(call(), 15s);
+    } catch (const mobula::ActorUnavailableError&) {
+      if (again == 3) throw;
+    }
+  }
+}
+
+void check_made(const Made& made, int n) {
+  EQUALS(made.n, n);
+  EQUALS(mobula::get(made.small, 15s), n * n);
+  EQUALS(sum_in_place(mobula::get_view(made.large, 15s)), static_cast<long>(kLarge) * n);
+  for (int i = 0; i < 5; ++i)
+    EQUALS(mobula::get(made.more[static_cast<std::size_t>(i)], 15s), n * n + i);
+}
+
+void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
+  // Tasks with data edges, more than a ring's first size, taken as they come.
+  std::vector<Ref<int>> refs;
+  const int burst = round == 0 ? 3000 : 100;
+  for (int i = 0; i < burst; ++i) refs.push_back(remote<square>(i % 1000));
+  const Ref<int> first = remote<add>(refs[3], refs[4]);
+  std::vector<Ref<int>> fan;
+  for (int i = 0; i < 20; ++i) fan.push_back(remote<add>(first, i));
+  const Ref<int> last = remote<add>(fan[0], fan[19]);
+  for (int i = 0; i < burst; ++i) {
+    EQUALS(mobula::get(refs[static_cast<std::size_t>(i)], 15s), (i % 1000) * (i % 1000));
+  }
+  EQUALS(mobula::get(last, 15s), 25 + 25 + 19);
+
+  // Values small and large, from here and from there.
+  const Ref<std::vector<int>> here = mobula::put(std::vector<int>(kLarge, 2));
+  const Ref<std::vector<int>> there = remote<block>(3);
+  EQUALS(mobula::get(remote<sum_in_place>(here), 15s), static_cast<long>(kLarge) * 2);
+  EQUALS(mobula::get(remote<sum>(there), 15s), static_cast<long>(kLarge) * 3);
+  EQUALS(mobula::get_view(there, 15s)[kLarge - 1], 3);
+  EQUALS(mobula::get(mobula::put(round), 15s), round);
+
+  // Nested tasks, and results with refs inside.
+  const Ref<int> tree = remote<nested>(4);
+  const Ref<int> picked = remote<picks_first>(3);
+  std::vector<Ref<Made>> makes;
+  for (int n = 1; n <= 4; ++n) makes.push_back(remote<make>(n));
+  for (int n = 1; n <= 4; ++n)
+    check_made(mobula::get(makes[static_cast<std::size_t>(n - 1)], 15s), n);
+  EQUALS(mobula::get(tree, 15s), 16);
+  EQUALS(mobula::get(picked, 15s), 8 * 9 + 28);
+  auto [ready, pending] = mobula::wait(fan, {.num_returns = 5, .timeout = 15s});
+  EQUALS(ready.size(), 5u);
+  EQUALS(pending.size(), 15u);
+  EQUALS(picks_first(2), 8 * 4 + 28);
+
+  // Calls of an actor, which may have been started anew.
+  std::vector<Ref<int>> calls;
+  for (int i = 0; i < 30; ++i)
+    calls.push_back(ledger.call<&Ledger::add>(fan[static_cast<std::size_t>(i % 20)]));
+  for (int i = 0; i < 30; ++i) {
+    try {
+      EQUALS(mobula::get(calls[static_cast<std::size_t>(i)], 15s), 25 + i % 20);
+    } catch (const mobula::ActorUnavailableError&) {  // lost with the process, and said so
+    }
+  }
+  EQUALS(settled([&] { return ledger.call<&Ledger::keep>(here); }), static_cast<long>(kLarge) * 2);
+  EQUALS(settled([&] { return ledger.call<&Ledger::keep>(there); }), static_cast<long>(kLarge) * 3);
+  EQUALS(settled([&] { return ledger.call<&Ledger::tree>(2); }), 4);
+  EQUALS(settled([&] { return ledger.call<&Ledger::picks>(2); }), 8 * 4 + 28);
+  check_made(settled([&] { return ledger.call<&Ledger::makes>(5); }), 5);
+  if (round == 0) EQUALS(settled([&] { return ledger.call<&Ledger::burst>(3000); }), 2999 * 3000);
+}
+
+int run(int argc, char** argv) {
+  const mobula::Session session(
+      argc, argv, {.num_cpus = 2, .object_store_memory = 64ULL << 20, .log_to_driver = false});
+  try {
+    const auto ledger = mobula::actor<Ledger>.with({.max_restarts = 3})();
+    for (int round = 0; round < 4; ++round) {
+      one_round(ledger, round);
+      // One that lives for a round: its end is a protocol too.
+      const auto passing = mobula::actor<Ledger>.with({.max_restarts = 1})();
+      EQUALS(settled([&] { return passing.call<&Ledger::add>(round); }), round);
+    }
+    // What is not held any more is free again: the store takes a block of most of its size.
+    const mobula::Buffer most = mobula::create_buffer(40 << 20);
+    EQUALS(most.size(), std::size_t{40} << 20);
+  } catch (const mobula::Error& e) {
+    std::printf("error (code %u): %s\n", static_cast<unsigned>(e.code()), e.what());
+    std::fflush(stdout);
+    ::_exit(4);
+  }
+  std::puts("all values are right");
+  std::fflush(stdout);
+  return 0;
+}
+
+}  // namespace workload
+
+namespace {
+
+struct Case {
+  std::string point;
+  std::string role;
+  int reach = 1;
+  std::string name() const { return point + ":" + std::to_string(reach) + "@" + role; }
+};
+
+struct Outcome {
+  bool fired = false;
+  std::string trouble;  // empty: as it should be
+  milliseconds took{0};
+};
+
+Outcome run_case(const Case& which) {
+  Scratch home;
+  Scratch marks;
+  auto variables = mobula::test::session_folder_variables(home);
+  variables["MOBULA_CRASH_POINT"] = which.name();
+  variables[kFiredVariable] = marks.file("fired");
+  const auto start = Clock::now();
+  Child child(mobula::test::own_program(), {"--workload"}, variables);
+  const auto ending = child.wait(kGoesWrongAfter);
+  Outcome outcome;
+  outcome.took = since(start);
+  outcome.fired = mobula::test::count_of(marks.file("fired")) > 0;
+  const bool driver_dies = outcome.fired && which.role == "driver";
+  if (!ending) {
+    outcome.trouble = "did not end in " + std::to_string(kGoesWrongAfter.count() / 1000) + " s";
+  } else if (driver_dies && ending->signal != SIGKILL) {
+    outcome.trouble = "the driver was to die by SIGKILL";
+  } else if (!driver_dies && (ending->signal != 0 || ending->code != 0)) {
+    outcome.trouble = "ended with signal " + std::to_string(ending->signal) + ", code " +
+                      std::to_string(ending->code);
+  } else {
+    const auto nothing_left = [&] {
+      return mobula::test::family_of(child.tag()).empty() &&
+             mobula::test::session_folders(home).empty();
+    };
+    if (!mobula::test::eventually(1s, nothing_left)) {
+      outcome.trouble =
+          "left behind: " + mobula::test::describe(mobula::test::family_of(child.tag()));
+      for (const auto& folder : mobula::test::session_folders(home))
+        outcome.trouble += folder + " ";
+    }
+  }
+  if (!outcome.trouble.empty()) outcome.trouble += "\n" + child.output();
+  return outcome;
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases;
+  for (std::size_t p = 0; p < static_cast<std::size_t>(mobula::shm::CrashPoint::kCount); ++p) {
+    const auto& info = mobula::shm::crash_point_info(static_cast<mobula::shm::CrashPoint>(p));
+    for (const char* role : kRoles) {
+      for (const int reach : {1, 3}) cases.push_back({std::string(info.name), role, reach});
+    }
+  }
+  return cases;
+}
+
+// Two at a time: one alone leaves a core idle whenever it waits.
+std::vector<Outcome> run_all(const std::vector<Case>& cases) {
+  std::vector<Outcome> outcomes(cases.size());
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < cases.size(); i = next++) outcomes[i] = run_case(cases[i]);
+  };
+  std::thread other(work);
+  work();
+  other.join();
+  return outcomes;
+}
+
+}  // namespace
+
+TEST_CASE("the workload gives right values when nobody dies") {
+  const Outcome outcome = run_case({"none", "nobody", 1});
+
+  INFO(outcome.trouble);
+  CHECK(outcome.trouble.empty());
+  CHECK(!outcome.fired);
+  std::printf("the workload takes %d ms\n", static_cast<int>(outcome.took.count()));
+}
+
+TEST_CASE("a process killed at any step costs nothing but time") {
+  const std::vector<Case> cases = all_cases();
+
+  const std::vector<Outcome> outcomes = run_all(cases);
+
+  std::map<std::string, std::map<std::string, int>> fired;
+  milliseconds slowest{0};
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    CAPTURE(cases[i].name());
+    INFO(outcomes[i].trouble);
+    CHECK(outcomes[i].trouble.empty());
+    fired[cases[i].point][cases[i].role] += outcomes[i].fired;
+    slowest = std::max(slowest, outcomes[i].took);
+  }
+  std::printf("\n%-22s", "crashes at point");
+  for (const char* role : kRoles) std::printf("%8s", role);
+  std::printf("\n");
+  for (const auto& [point, by_role] : fired) {
+    int all = 0;
+    std::printf("%-22s", point.c_str());
+    for (const char* role : kRoles) {
+      std::printf("%8d", by_role.at(role));
+      all += by_role.at(role);
+    }
+    std::printf("\n");
+    CAPTURE(point);
+    CHECK(all > 0);  // a step that no process ever takes proves nothing
+  }
+  std::printf("%d cases, slowest %d ms\n", static_cast<int>(cases.size()),
+              static_cast<int>(slowest.count()));
+}
+
+int main(int argc, char** argv) {
+  if (argc == 2 && std::string_view(argv[1]) == "--workload") return workload::run(argc, argv);
+  doctest::Context context(argc, argv);
+  return context.run();
+}

@@ -1,0 +1,89 @@
+// The small examples run, refuse nonsense, and what they print makes sense.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "support/processes.h"
+
+using namespace std::chrono_literals;
+using mobula::test::Child;
+
+namespace {
+
+struct Run {
+  int code = -1;
+  std::string output;
+};
+
+Run run(const std::string& name, const std::vector<std::string>& arguments) {
+  Child child(std::string(MOBULA_EXAMPLES_FOLDER) + "/" + name, arguments);
+  const auto ending = child.wait(30s);
+  return {ending && ending->signal == 0 ? ending->code : -1, child.output()};
+}
+
+// The numbers that follow `word` in the text.
+std::vector<double> numbers_after(const std::string& text, const std::string& word) {
+  std::vector<double> numbers;
+  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) {
+    numbers.push_back(std::strtod(text.c_str() + at + word.size(), nullptr));
+  }
+  return numbers;
+}
+
+}  // namespace
+
+TEST_CASE("quickstart computes what it says") {
+  const Run quickstart = run("quickstart", {});
+
+  INFO(quickstart.output);
+  CHECK(quickstart.code == 0);
+  CHECK(quickstart.output.find("8 tasks summed a million values: 500000\n") != std::string::npos);
+  CHECK(quickstart.output.find("an actor counted from 10 to 20\n") != std::string::npos);
+}
+
+TEST_CASE("monte_carlo_pi comes near pi, and gives the same for the same seed") {
+  const std::vector<std::string> arguments{"--tasks", "20", "--samples", "100000", "--seed", "7"};
+  const Run first = run("monte_carlo_pi", arguments);
+  const Run second = run("monte_carlo_pi", arguments);
+  const Run other = run("monte_carlo_pi", {"--tasks", "20", "--samples", "100000", "--seed", "8"});
+
+  INFO(first.output);
+  CHECK(first.code == 0);
+  const auto pi = numbers_after(first.output, "pi = ");
+  REQUIRE(pi.size() == 1);
+  CHECK(std::abs(pi[0] - std::acos(-1.0)) < 5 * 0.00117);  // 5 standard errors of 2 million darts
+  CHECK(numbers_after(second.output, "pi = ") == pi);
+  CHECK(numbers_after(other.output, "pi = ") != pi);
+}
+
+TEST_CASE("parameter_server's loss falls to that of a perfect model") {
+  const Run server = run("parameter_server", {"--iterations", "20", "--rows", "5000"});
+
+  INFO(server.output);
+  CHECK(server.code == 0);
+  const auto losses = numbers_after(server.output, "loss ");
+  REQUIRE(losses.size() >= 20);
+  for (std::size_t i = 1; i < 10; ++i) CHECK(losses[i] < losses[i - 1]);
+  CHECK(losses[0] > 1);
+  CHECK(losses[19] < 0.02);  // 0.01 is the noise of the data
+  const auto worst = numbers_after(server.output, "the worst weight is ");
+  REQUIRE(worst.size() == 1);
+  CHECK(worst[0] < 0.02);
+}
+
+TEST_CASE("the examples explain their options and refuse nonsense") {
+  for (const char* name : {"monte_carlo_pi", "parameter_server"}) {
+    CAPTURE(name);
+    const Run help = run(name, {"--help"});
+    CHECK(help.code == 0);
+    CHECK(help.output.find("--seed N") != std::string::npos);
+    CHECK(run(name, {"--unknown"}).code == 2);
+    CHECK(run(name, {"--seed"}).code == 2);
+    CHECK(run(name, {"--seed", "x"}).code == 2);
+  }
+  CHECK(run("monte_carlo_pi", {"--tasks", "0"}).code == 2);
+  CHECK(run("parameter_server", {"--rows", "-1"}).code == 2);
+}

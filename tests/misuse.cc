@@ -1,0 +1,348 @@
+// Misuse is answered at the call, by a typed error that says what to do.
+//
+// A process has one session at a time and workers run main() again, so each case about sessions
+// is a program of its own: this one, started anew with the name of the case.
+#include "support/scenario.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+#include <vector>
+
+#include "support/processes.h"
+#include "support/scratch.h"
+
+using namespace std::chrono_literals;
+using mobula::Config;
+using mobula::Error;
+using mobula::ErrorCode;
+using mobula::Ref;
+using mobula::remote;
+using mobula::Session;
+using mobula::test::Child;
+using mobula::test::Clock;
+using mobula::test::kSanitized;
+using mobula::test::since;
+
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr std::uint64_t kMegabyte = 1 << 20;
+
+}  // namespace
+
+namespace misuse {
+
+int square(int x) { return x * x; }
+std::size_t size_of(std::span<const std::uint8_t> bytes) { return bytes.size(); }
+std::vector<std::uint8_t> block(std::size_t size) { return std::vector<std::uint8_t>(size, 1); }
+struct Counter {
+  int n = 0;
+  int add(int k) { return n += k; }
+};
+
+// A child has no doctest: what does not hold ends it with the line.
+void require(bool holds, const char* what, int line) {
+  if (holds) return;
+  std::fprintf(stderr, "misuse.cc:%d: does not hold: %s\n", line, what);
+  std::exit(1);
+}
+#define HOLDS(condition) require((condition), #condition, __LINE__)
+
+// The error that `call` throws, if its type is exactly E.
+template <class E, class Call>
+std::optional<std::string> error_of(const Call& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    if (typeid(e) == typeid(E)) return e.what();
+    std::fprintf(stderr, "another error (code %u): %s\n", static_cast<unsigned>(e.code()),
+                 e.what());
+    return {};
+  }
+  std::fprintf(stderr, "no error\n");
+  return {};
+}
+template <class E, class Call>
+bool throws(const Call& call) {
+  const auto text = error_of<E>(call);
+  if (text && text->size() < 10)
+    std::fprintf(stderr, "a message without help: %s\n", text->c_str());
+  return text && text->size() >= 10;
+}
+
+const Config kSmall{.num_cpus = 2, .object_store_memory = 64 * kMegabyte};
+
+int no_session(int, char**) {
+  HOLDS(!mobula::is_initialized());
+  HOLDS(throws<Error>([] { remote<square>(1); }));
+  HOLDS(throws<Error>([] { mobula::put(1); }));
+  HOLDS(throws<Error>([] { mobula::put(std::vector<int>(100'000)); }));
+  HOLDS(throws<Error>([] { mobula::create_buffer(100); }));
+  HOLDS(throws<Error>([] { mobula::put_buffer({}); }));
+  HOLDS(throws<Error>([] { mobula::actor<Counter>(); }));
+  HOLDS(throws<Error>([] { mobula::get(Ref<int>{}); }));
+  HOLDS(throws<Error>([] { mobula::wait(std::vector{Ref<int>{}}); }));
+  HOLDS(throws<Error>([] { mobula::cluster_resources(); }));
+  HOLDS(throws<Error>([] { mobula::available_resources(); }));
+  HOLDS(throws<Error>([] { mobula::nodes(); }));
+  HOLDS(throws<Error>([] { mobula::this_task(); }));
+  mobula::shutdown();  // nothing to do
+  mobula::shutdown();
+  return 0;
+}
+
+int second_session(int argc, char** argv) {
+  const Session session(argc, argv, kSmall);
+  HOLDS(mobula::is_initialized());
+  HOLDS(throws<Error>([&] { const Session another(argc, argv, kSmall); }));
+  HOLDS(throws<Error>([&] { mobula::init(argc, argv, kSmall); }));
+  HOLDS(mobula::get(remote<square>(3)) == 9);  // the first goes on
+  return 0;
+}
+
+int after_shutdown(int argc, char** argv) {
+  mobula::init(argc, argv, kSmall);
+  const Ref<int> ready = remote<square>(3);
+  HOLDS(mobula::get(ready) == 9);
+  const Ref<std::vector<int>> large = mobula::put(std::vector<int>(100'000, 1));
+  const auto counter = mobula::actor<Counter>();
+  HOLDS(mobula::get(counter.call<&Counter::add>(2)) == 2);
+  mobula::shutdown();
+
+  HOLDS(!mobula::is_initialized());
+  HOLDS(throws<Error>([] { remote<square>(1); }));
+  HOLDS(throws<Error>([&] { mobula::get(ready); }));
+  HOLDS(throws<Error>([&] { mobula::get_view(large); }));
+  HOLDS(throws<Error>([&] { mobula::wait(std::vector{ready}); }));
+  HOLDS(throws<Error>([&] { counter.call<&Counter::add>(1); }));
+  HOLDS(throws<Error>([&] { mobula::kill(counter); }));
+  HOLDS(!mobula::try_get(ready).has_value());
+  const Ref<int> copy = ready;  // harmless
+  HOLDS(copy == ready);
+  mobula::shutdown();
+  return 0;
+}
+
+int ref_of_ended_session(int argc, char** argv) {
+  Ref<int> old;
+  mobula::ActorHandle<Counter> old_actor;
+  {
+    const Session session(argc, argv, kSmall);
+    old = remote<square>(5);
+    old_actor = mobula::actor<Counter>();
+    HOLDS(mobula::get(old) == 25);
+  }
+  const Session session(argc, argv, kSmall);
+  HOLDS(throws<Error>([&] { mobula::get(old); }));
+  HOLDS(throws<Error>([&] { remote<square>(old); }));
+  HOLDS(throws<Error>([&] { mobula::wait(std::vector{old}); }));
+  HOLDS(throws<Error>([&] { mobula::put(std::vector{old}); }));
+  HOLDS(throws<Error>([&] { old_actor.call<&Counter::add>(1); }));
+  old = {};
+  old_actor = {};
+  HOLDS(mobula::get(remote<square>(4)) == 16);
+  return 0;
+}
+
+int sessions_in_sequence(int argc, char** argv) {
+  for (int round = 0; round < 5; ++round) {
+    const Session session(argc, argv, kSmall);
+    HOLDS(mobula::get(remote<square>(round)) == round * round);
+    const auto counter = mobula::actor<Counter>();
+    HOLDS(mobula::get(counter.call<&Counter::add>(round)) == round);
+    HOLDS(mobula::get_view(mobula::put(std::vector<int>(10'000, round)))[7] == round);
+  }
+  HOLDS(!mobula::is_initialized());
+  return 0;
+}
+
+int empty_refs(int argc, char** argv) {
+  const Session session(argc, argv, kSmall);
+  const mobula::ActorHandle<Counter> nobody;
+  HOLDS(throws<Error>([] { mobula::get(Ref<int>{}); }));
+  HOLDS(throws<Error>([] { mobula::get_view(Ref<std::string>{}); }));
+  HOLDS(throws<Error>([] { remote<square>(Ref<int>{}); }));
+  HOLDS(throws<Error>([&] { nobody.call<&Counter::add>(1); }));
+  HOLDS(throws<Error>([&] { mobula::kill(nobody); }));
+  HOLDS(!mobula::get(mobula::put(std::vector<Ref<int>>(3)))[1]);  // inside of a value it may be
+  HOLDS(mobula::get(remote<square>(4)) == 16);
+  return 0;
+}
+
+int unschedulable(int argc, char** argv) {
+  using mobula::UnschedulableError;
+  const Session session(argc, argv, kSmall);
+  const auto start = Clock::now();
+  HOLDS(throws<UnschedulableError>([] { remote<square>.with({.num_cpus = 1e6})(1); }));
+  HOLDS(throws<UnschedulableError>([] { remote<square>.with({.num_cpus = 2.5})(1); }));
+  HOLDS(throws<UnschedulableError>([] { remote<square>.with({.num_gpus = 1})(1); }));
+  HOLDS(
+      throws<UnschedulableError>([] { remote<square>.with({.resources = {{"unicorn", 1}}})(1); }));
+  HOLDS(throws<UnschedulableError>([] { mobula::actor<Counter>.with({.num_cpus = 1e6})(); }));
+  HOLDS(throws<UnschedulableError>(
+      [] { mobula::actor<Counter>.with({.resources = {{"unicorn", 1}}})(); }));
+  HOLDS(since(start) < 5s);
+  const auto text =
+      error_of<UnschedulableError>([] { remote<square>.with({.resources = {{"unicorn", 1}}})(1); });
+  HOLDS(text && text->find("unicorn") != std::string::npos);
+  HOLDS(mobula::get(remote<square>(4)) == 16);
+  return 0;
+}
+
+int nonsense_options(int argc, char** argv) {
+  const Session session(argc, argv, kSmall);
+  for (const double amount : {-1.0, -0.001, kNan, kInfinity, -kInfinity}) {
+    HOLDS(throws<Error>([&] { remote<square>.with({.num_cpus = amount})(1); }));
+    HOLDS(throws<Error>([&] { remote<square>.with({.num_gpus = amount})(1); }));
+    HOLDS(throws<Error>([&] { remote<square>.with({.memory = amount})(1); }));
+    HOLDS(throws<Error>([&] { remote<square>.with({.resources = {{"lamp", amount}}})(1); }));
+    HOLDS(throws<Error>([&] { mobula::actor<Counter>.with({.num_cpus = amount})(); }));
+  }
+  HOLDS(throws<Error>([] { remote<square>.with({.max_retries = -2})(1); }));
+  HOLDS(throws<Error>([] { remote<square>.with({.resources = {{"", 1}}})(1); }));
+  HOLDS(throws<Error>([] { mobula::actor<Counter>.with({.max_restarts = -2})(); }));
+  HOLDS(throws<Error>([] { mobula::actor<Counter>.with({.max_task_retries = -2})(); }));
+  HOLDS(mobula::get(remote<square>(4)) == 16);
+  return 0;
+}
+
+int nonsense_config(int argc, char** argv) {
+  const std::vector<Config> configs{
+      {.num_cpus = -1},
+      {.num_cpus = kNan},
+      {.num_cpus = kInfinity},
+      {.num_gpus = -1},
+      {.resources = {{"lamp", -1}}},
+      {.resources = {{"lamp", kNan}}},
+      {.resources = {{"", 1}}},
+      {.object_store_memory = 0},
+      {.object_store_memory = 1},
+      {.object_store_memory = ~0ULL},
+      {.address = "nowhere"},
+      {.address = "256.0.0.1:99999"},
+  };
+  for (std::size_t i = 0; i < configs.size(); ++i) {
+    const bool refused = throws<Error>([&] { const Session session(argc, argv, configs[i]); });
+    if (!refused) std::fprintf(stderr, "configuration %zu was accepted\n", i);
+    HOLDS(refused);
+    HOLDS(!mobula::is_initialized());
+  }
+  const Session session(argc, argv, kSmall);  // a failed start leaves nothing in the way
+  HOLDS(mobula::get(remote<square>(4)) == 16);
+  return 0;
+}
+
+int too_large(int argc, char** argv) {
+  using mobula::ObjectStoreFullError;
+  const Session session(argc, argv, kSmall);
+  const std::vector<std::uint8_t> large(100 * kMegabyte, 1);
+  const auto start = Clock::now();
+  HOLDS(throws<ObjectStoreFullError>([&] { mobula::put(large); }));
+  HOLDS(throws<ObjectStoreFullError>([] { mobula::create_buffer(100 * kMegabyte); }));
+  HOLDS(throws<ObjectStoreFullError>([] { mobula::create_buffer(~std::size_t{0}); }));
+  HOLDS(throws<ObjectStoreFullError>([] { mobula::create_buffer(~std::size_t{0} - 100); }));
+  HOLDS(throws<ObjectStoreFullError>([&] { remote<size_of>(large); }));
+  HOLDS(since(start) < (kSanitized ? 20s : 2s));  // at once: waiting could not help
+
+  // A result can be too large as well.
+  HOLDS(throws<ObjectStoreFullError>([] { mobula::get(remote<block>(100 * kMegabyte)); }));
+  HOLDS(mobula::get(remote<square>(4)) == 16);
+  HOLDS(mobula::get(remote<size_of>(mobula::put(std::vector<std::uint8_t>(kMegabyte)))) ==
+        kMegabyte);
+  return 0;
+}
+
+int store_full(int argc, char** argv) {
+  using mobula::ObjectStoreFullError;
+  const Session session(argc, argv, kSmall);
+  const std::vector<std::uint8_t> block_of_8(8 * kMegabyte, 7);
+  std::vector<Ref<std::vector<std::uint8_t>>> held;
+  std::optional<std::string> text;
+  while (held.size() < 10 && !text) {
+    try {
+      held.push_back(mobula::put(block_of_8));
+    } catch (const ObjectStoreFullError& e) {
+      text = e.what();
+    }
+  }
+  HOLDS(text.has_value());
+  HOLDS(held.size() >= 5);  // most of the store is for objects
+  // It says how much was wanted and how much there is.
+  int numbers = 0;
+  for (std::size_t i = 0; i < text->size(); ++i) {
+    const auto digit = [&](std::size_t at) { return (*text)[at] >= '0' && (*text)[at] <= '9'; };
+    numbers += digit(i) && (i == 0 || !digit(i - 1));
+  }
+  std::fprintf(stderr, "%s\n", text->c_str());
+  HOLDS(numbers >= 2);
+
+  for (const auto& ref : held) HOLDS(mobula::get_view(ref)[1000] == 7);  // nothing held was dropped
+  HOLDS(mobula::get(remote<square>(4)) == 16);
+  held.clear();
+  for (int i = 0; i < 30; ++i) mobula::put(block_of_8);  // and there is room again
+  return 0;
+}
+
+const std::map<std::string_view, int (*)(int, char**)> kCases{
+    {"no_session", no_session},
+    {"second_session", second_session},
+    {"after_shutdown", after_shutdown},
+    {"ref_of_ended_session", ref_of_ended_session},
+    {"sessions_in_sequence", sessions_in_sequence},
+    {"empty_refs", empty_refs},
+    {"unschedulable", unschedulable},
+    {"nonsense_options", nonsense_options},
+    {"nonsense_config", nonsense_config},
+    {"too_large", too_large},
+    {"store_full", store_full},
+};
+
+// Runs the case as a program; it ends well, and nothing of it is left.
+void check_case(const std::string& name) {
+  Child child(mobula::test::own_program(), {"--case", name});
+  const auto ending = child.wait(30s);
+  INFO(child.output());
+  REQUIRE(ending.has_value());
+  CHECK(ending->signal == 0);
+  CHECK(ending->code == 0);
+  const bool alone =
+      mobula::test::eventually(2s, [&] { return mobula::test::family_of(child.tag()).empty(); });
+  INFO(mobula::test::describe(mobula::test::family_of(child.tag())));
+  CHECK(alone);
+}
+
+}  // namespace misuse
+using misuse::check_case;
+
+TEST_CASE("calls outside of a session throw Error") { check_case("no_session"); }
+TEST_CASE("a process has one session at a time") { check_case("second_session"); }
+TEST_CASE("after shutdown everything throws Error, and nothing crashes") {
+  check_case("after_shutdown");
+}
+TEST_CASE("a ref of an ended session throws Error in the next one") {
+  check_case("ref_of_ended_session");
+}
+TEST_CASE("a program can have one session after another") { check_case("sessions_in_sequence"); }
+TEST_CASE("empty refs and handles throw Error at the call") { check_case("empty_refs"); }
+TEST_CASE("a demand that no node can meet is refused at the call") { check_case("unschedulable"); }
+TEST_CASE("options that make no sense are refused at the call") { check_case("nonsense_options"); }
+TEST_CASE("a configuration that makes no sense is refused") { check_case("nonsense_config"); }
+TEST_CASE("an object larger than the store is refused at once") { check_case("too_large"); }
+TEST_CASE("a full store says so with sizes, and keeps what is held") { check_case("store_full"); }
+
+int main(int argc, char** argv) {
+  if (argc == 3 && std::string_view(argv[1]) == "--case") {
+    return misuse::kCases.at(argv[2])(argc, argv);
+  }
+  doctest::Context context(argc, argv);
+  return context.run();
+}
