@@ -168,11 +168,7 @@ class Progress {
   void row(const std::string& key) {
     ++row_;
     key_ = key;
-    if (terminal_) {
-      show(0, 0);
-    } else {
-      std::fprintf(stderr, "%zu/%zu %s\n", row_, rows_, key.c_str());
-    }
+    if (!terminal_) std::fprintf(stderr, "%zu/%zu %s\n", row_, rows_, key.c_str());
   }
   void show(std::size_t run, int runs) const {
     if (terminal_)

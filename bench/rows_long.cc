@@ -115,15 +115,17 @@ double metg_us(std::uint64_t cores, double seconds_each) {
     points.push_back({seconds * static_cast<double>(cores) / tasks * 1e6,
                       tasks * static_cast<double>(iterations) / seconds});
     best = std::max(best, points.back().rate);
-    const std::size_t n = points.size();
-    if (n >= 2 && points[n - 1].rate < best / 2 && points[n - 2].rate >= best / 2) {
-      // between two powers of two the rate is nearly a straight line in the logarithm of the
-      // granularity
-      const double part =
-          (points[n - 2].rate - best / 2) / (points[n - 2].rate - points[n - 1].rate);
-      return points[n - 2].granularity_us *
-             std::pow(points[n - 1].granularity_us / points[n - 2].granularity_us, part);
-    }
+    if (points.back().rate < best / 8) break;
+  }
+  // From the small end: one disturbed measurement of large tasks must not pass for the crossing.
+  for (std::size_t n = points.size() - 1; n > 0; --n) {
+    const Point& below = points[n];
+    const Point& above = points[n - 1];
+    if (below.rate >= best / 2) break;
+    if (above.rate < best / 2) continue;
+    // between two powers of two the rate is nearly a straight line in the logarithm of the time
+    const double part = (above.rate - best / 2) / (above.rate - below.rate);
+    return above.granularity_us * std::pow(below.granularity_us / above.granularity_us, part);
   }
   throw std::runtime_error("even the smallest tasks keep half of the best rate");
 }

@@ -62,10 +62,17 @@ void measure_put_large(const Runs& runs, std::size_t bytes, std::uint64_t times)
   std::vector<std::uint64_t> source(bytes / sizeof(std::uint64_t), 7);
   const WarmMemory target(bytes);
   std::uint64_t mark = 0;
-  const auto put_gb_s = [&] {
+  const auto mark_source = [&] {
     ++mark;
     for (std::size_t i = 0; i < source.size(); i += kStride) source[i] = mark;
     source.back() = mark;
+  };
+  const auto copy_gb_s = [&] {
+    mark_source();  // both find the source in the same state of the caches
+    return memcpy_gb_s(target, source.data(), bytes);
+  };
+  const auto put_gb_s = [&] {
+    mark_source();
     const auto start = Clock::now();
     const auto ref = put(source);
     const double seconds = seconds_since(start);
@@ -78,14 +85,14 @@ void measure_put_large(const Runs& runs, std::size_t bytes, std::uint64_t times)
   };
   for (int i = 0; i < 3; ++i) {  // the store's pages become warm, as the target's are
     put_gb_s();
-    memcpy_gb_s(target, source.data(), bytes);
+    copy_gb_s();
   }
   runs.each([&] {
     std::vector<double> puts;
     std::vector<double> copies;
     for (std::uint64_t i = 0; i < times; ++i) {
       if (i % 2 == 0) puts.push_back(put_gb_s());
-      copies.push_back(memcpy_gb_s(target, source.data(), bytes));
+      copies.push_back(copy_gb_s());
       if (i % 2 == 1) puts.push_back(put_gb_s());
     }
     return Sample{median(puts), median(copies)};

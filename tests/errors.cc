@@ -196,7 +196,7 @@ TEST_CASE("a task's exception arrives as a TaskError with type, message and orig
 
 TEST_CASE("whatever is thrown arrives, with the words that it has") {
   struct Row {
-    const char* name;
+    std::string name;
     Ref<int> ref;
     const char* type;
     const char* message;
@@ -224,7 +224,7 @@ TEST_CASE("whatever is thrown arrives, with the words that it has") {
       CHECK(e.type_name().find(row.type) != std::string::npos);
       CHECK(e.message().find(row.message) != std::string::npos);
     } catch (const mobula::Error& e) {
-      FAIL_CHECK("another error: ", e.what());
+      FAIL_CHECK("another error: ", std::string(e.what()));
     }
   }
   CHECK(node_works());
@@ -311,7 +311,7 @@ TEST_CASE(
     "a crashed attempt is tried three times more, then WorkerCrashedError tells how it ended") {
   Scratch scratch;
   struct Row {
-    const char* name;
+    std::string name;
     Way way;
     int signal;
     int code;
@@ -341,7 +341,7 @@ TEST_CASE(
       }
       CHECK(std::string(e.what()).find("crash_by") != std::string::npos);
     } catch (const mobula::Error& e) {
-      FAIL_CHECK("another error: ", e.what());
+      FAIL_CHECK("another error: ", std::string(e.what()));
     }
     CHECK(count_of(file) == 4);
     CHECK(node_works());

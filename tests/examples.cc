@@ -75,7 +75,7 @@ TEST_CASE("parameter_server's loss falls to that of a perfect model") {
 }
 
 TEST_CASE("the examples explain their options and refuse nonsense") {
-  for (const char* name : {"monte_carlo_pi", "parameter_server"}) {
+  for (const std::string name : {"monte_carlo_pi", "parameter_server"}) {
     CAPTURE(name);
     const Run help = run(name, {"--help"});
     CHECK(help.code == 0);

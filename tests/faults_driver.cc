@@ -169,7 +169,7 @@ TEST_CASE("kill -9 of a driver at any moment leaves nothing within a second") {
   INFO("seed ", seed);
   std::mt19937 random(seed);
   milliseconds slowest{0};
-  for (const char* moment : {"idle", "in_get", "in_wait", "in_put", "in_tasks"}) {
+  for (const std::string moment : {"idle", "in_get", "in_wait", "in_put", "in_tasks"}) {
     CAPTURE(moment);
     for (int round = 0; round < 4; ++round) {
       Driver driver(moment);
@@ -206,7 +206,7 @@ TEST_CASE("kill -9 of a driver that is starting leaves nothing within a second")
 }
 
 TEST_CASE("Ctrl-C in get or wait ends the driver at once and leaves nothing") {
-  for (const char* moment : {"in_get", "in_wait"}) {
+  for (const std::string moment : {"in_get", "in_wait"}) {
     for (const bool whole_group : {false, true}) {
       CAPTURE(moment);
       CAPTURE(whole_group);  // a terminal signals the driver, the node and the workers together
@@ -222,7 +222,7 @@ TEST_CASE("Ctrl-C in get or wait ends the driver at once and leaves nothing") {
       const auto ending = driver.process().wait(5s);
       const auto took = since(start);
 
-      std::printf("Ctrl-C %s%s: the driver ended after %d ms\n", moment,
+      std::printf("Ctrl-C %s%s: the driver ended after %d ms\n", moment.c_str(),
                   whole_group ? " with its group" : "", static_cast<int>(took.count()));
       REQUIRE(ending.has_value());
       CHECK((ending->signal == SIGINT || ending->code == 128 + SIGINT));
@@ -236,7 +236,7 @@ TEST_CASE("Ctrl-C in get or wait ends the driver at once and leaves nothing") {
 
 TEST_CASE("a driver that ends by itself leaves nothing, whichever way it takes") {
   struct Row {
-    const char* way;
+    std::string way;
     int signal;
   };
   for (const Row& row : {Row{"returns", 0}, Row{"exits", 0}, Row{"quick_exits", 0},

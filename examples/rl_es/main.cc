@@ -5,9 +5,11 @@
 //   client task <--actions-- PolicyServer actor
 #include <mobula/mobula.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -33,10 +35,11 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+std::string counted(int count, const char* noun) { return std::to_string(count) + " " + noun + (count == 1 ? "" : "s"); }
+
 std::string title_of(const Recipe& recipe, const Training& training) {
   return "rl_es: " + std::string(environment_name(recipe.environment)) + ", seed " + std::to_string(recipe.seed) + ", " +
-         std::to_string(training.task_workers()) + " task workers and " + std::to_string(training.simulator_actors()) +
-         " simulator actors";
+         counted(training.task_workers(), "task worker") + " and " + counted(training.simulator_actors(), "simulator actor");
 }
 
 void train(const Options& options) {
@@ -85,6 +88,7 @@ void train(const Options& options) {
     display.iteration_finished(progress);
   }
   report.seconds = watch.seconds();
+  report.calls = training.calls() + serving.figures().requests;
   serving.finish();
 
   const auto play = [&](const Floats& snapshot) {
@@ -95,7 +99,6 @@ void train(const Options& options) {
   report.before = mobula::get(before);
   report.after = mobula::get(after);
   report.best_snapshot = mobula::get(training.best());
-  report.calls = training.calls() + serving.figures().requests;
   report.serving = serving.figures();
   report.served_version = serving.newest_version();
   write_report(options.output, report);
@@ -133,6 +136,7 @@ int main(int argc, char** argv) {
       play(options);
       return 0;
     }
+    make_folder(options.output);  // before the work, not after it, is the time to hear that it cannot be written
     // A worker process gets here with the same arguments, and no further.
     mobula::Session session(argc, argv, {.num_cpus = static_cast<double>(options.workers)});
     train(options);

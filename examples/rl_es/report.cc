@@ -1,12 +1,16 @@
 // The words and files at the end of a training.
 #include "report.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <fstream>
 #include <limits>
 #include <stdexcept>
+#include <system_error>
 
 #include "plot.h"
 
@@ -93,11 +97,12 @@ std::string summary_text(const TrainingReport& report) {
   }
   const double physics_steps = static_cast<double>(control_steps) * report.physics_steps;
   const std::size_t episodes = report.curve.size() * static_cast<std::size_t>(2 * report.recipe.pairs + kTrialEpisodes);
-  return format("%s, seed %llu: %zu iterations in %.1f s on %d CPUs\n", name_of(report.recipe).c_str(),
-                static_cast<unsigned long long>(report.recipe.seed), report.curve.size(), report.seconds, report.workers) +
+  return format("%s, seed %llu: %zu iterations in %.1f s on %d CPU%s\n", name_of(report.recipe).c_str(),
+                static_cast<unsigned long long>(report.recipe.seed), report.curve.size(), report.seconds, report.workers,
+                report.workers == 1 ? "" : "s") +
          "  before    " + describe(report.before, report.control_seconds) + "\n" +
          "  after     " + describe(report.after, report.control_seconds) + "\n" +
-         format("  simulate  %zu episodes of %d to %d steps, %.1f M physics steps, %.0f k/s\n", episodes, shortest, longest,
+         format("  simulate  %zu episodes of %d to %d steps, %.2f M physics steps, %.0f k/s\n", episodes, shortest, longest,
                 physics_steps / 1e6, physics_steps / 1e3 / report.seconds) +
          format("  train     %lld tasks and actor calls, %.0f/s; %zu weights\n", static_cast<long long>(report.calls),
                 static_cast<double>(report.calls) / report.seconds, weight_count(report.recipe.shape)) +
@@ -106,10 +111,15 @@ std::string summary_text(const TrainingReport& report) {
                 report.serving.p99_us);
 }
 
-void write_report(const std::filesystem::path& folder, const TrainingReport& report) {
+void make_folder(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) throw std::runtime_error("cannot make the folder " + folder.string() + ": " + error.message());
+  if (!error && access(folder.c_str(), W_OK | X_OK) != 0) error.assign(errno, std::generic_category());
+  if (error) throw std::runtime_error("cannot write into the folder " + folder.string() + ": " + error.message());
+}
+
+void write_report(const std::filesystem::path& folder, const TrainingReport& report) {
+  make_folder(folder);
   const LearningCurve picture = picture_of(report);
   write_svg(folder / "learning_curve.svg", picture);
   write_png(folder / "learning_curve.png", picture);

@@ -32,6 +32,9 @@ std::string describe(const std::vector<Episode>& episodes, double control_second
 
 std::string summary_text(const TrainingReport& report);
 
+// Throws std::runtime_error that names the folder.
+void make_folder(const std::filesystem::path& folder);
+
 // Writes learning_curve.{svg,png,csv}, policy.txt and summary.txt into the folder, which is
 // made if it is missing. The CSV holds no times: it is the same bytes for the same seed.
 // Throws std::runtime_error that names the file.

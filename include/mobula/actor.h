@@ -23,9 +23,14 @@ class ActorHandle {
   template <auto M, class... A>
   auto call(const A&... arguments) const {
     using Shape = detail::Shape<decltype(M)>;
-    static_assert(std::is_base_of_v<typename Shape::Class, T>, "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
-    using R = typename detail::Method<T, M>::Result;
-    return Ref<R>::own(submit<M>(static_cast<typename Shape::Params*>(nullptr), arguments...));
+    constexpr bool kOurs = std::is_base_of_v<typename Shape::Class, T>;
+    static_assert(kOurs, "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
+    using R = std::remove_cvref_t<typename Shape::Result>;
+    if constexpr (kOurs) {
+      return Ref<R>::own(submit<M>(static_cast<typename Shape::Params*>(nullptr), arguments...));
+    } else {
+      return Ref<R>();
+    }
   }
 
   explicit operator bool() const noexcept { return static_cast<bool>(creation_); }
@@ -40,21 +45,22 @@ class ActorHandle {
   RefAddress submit(detail::Parameters<P...>*, const A&... arguments) const {
     static_assert(sizeof...(P) == sizeof...(A), "mobula: wrong number of arguments for the method");
     if constexpr (sizeof...(P) == sizeof...(A)) {
-      constexpr bool kChecked = []<std::size_t... I>(std::index_sequence<I...>) {
-        return (detail::CheckArgument<M, I, P, A>::kOk && ...);
-      }(std::index_sequence_for<P...>{});
-      static_assert(kChecked);
-      detail::check_ref(creation_.address(), creation_.session());
-      const detail::ActorAddress actor{creation_.address(), class_};
-      return detail::submit_arguments<P...>(
-          detail::Method<T, M>::info, nullptr,
-          [&actor](const detail::Call& call, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context) {
-            return detail::submit_call(call, actor, writer, bytes, again, context);
-          },
-          arguments...);
-    } else {
-      return {};
+      constexpr bool kTravels = detail::kResultTravels<typename detail::Method<T, M>::Result>;
+      static_assert(kTravels, "mobula: the result's type has no codec. Specialise mobula::codec<T> with encode and decode, or make it an aggregate.");
+      if constexpr (!detail::kArgumentsFit<detail::Parameters<P...>, A...>) {
+        detail::refuse_arguments<M>(static_cast<detail::Parameters<P...>*>(nullptr), &arguments...);
+      } else if constexpr (kTravels) {
+        detail::check_ref(creation_.address(), creation_.session());
+        const detail::ActorAddress actor{creation_.address(), class_};
+        return detail::submit_arguments<P...>(
+            detail::Method<T, M>::info, nullptr,
+            [&actor](const detail::Call& call, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context) {
+              return detail::submit_call(call, actor, writer, bytes, again, context);
+            },
+            arguments...);
+      }
     }
+    return {};
   }
 
   Ref<void> creation_;
@@ -89,16 +95,20 @@ struct ConstructorParameter<Ref<V>> {
 template <class T, class... A>
 ActorHandle<T> create_actor(const ActorOptions* options, const A&... arguments) {
   using Info = Constructor<T, typename ConstructorParameter<std::decay_t<A>>::type...>;
-  static_assert(std::is_constructible_v<T, typename ConstructorParameter<std::decay_t<A>>::type...> ||
-                    requires { T{std::declval<typename ConstructorParameter<std::decay_t<A>>::type>()...}; },
-                "mobula: the actor's class has no constructor that takes these arguments");
-  const ActorAddress address = submit_arguments<typename ConstructorParameter<std::decay_t<A>>::type...>(
-      Info::info, nullptr,
-      [options](const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
-        return submit_actor(call, options, type_name<T>(), writer, bytes, again, context);
-      },
-      static_cast<const std::decay_t<const A>&>(arguments)...);
-  return ActorHandle<T>(Ref<void>::own(address.creation), address.actor_class);
+  constexpr bool kConstructible = std::is_constructible_v<T, typename ConstructorParameter<std::decay_t<A>>::type...> ||
+                                  requires { T{std::declval<typename ConstructorParameter<std::decay_t<A>>::type>()...}; };
+  static_assert(kConstructible, "mobula: the actor's class has no constructor that takes these arguments");
+  if constexpr (kConstructible) {
+    const ActorAddress address = submit_arguments<typename ConstructorParameter<std::decay_t<A>>::type...>(
+        Info::info, nullptr,
+        [options](const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
+          return submit_actor(call, options, type_name<T>(), writer, bytes, again, context);
+        },
+        static_cast<const std::decay_t<const A>&>(arguments)...);
+    return ActorHandle<T>(Ref<void>::own(address.creation), address.actor_class);
+  } else {
+    return {};
+  }
 }
 
 template <class T>

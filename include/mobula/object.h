@@ -22,8 +22,12 @@ template <class T>
 T decode_result(Bytes bytes) {
   if constexpr (!std::is_void_v<T>) {
     static_assert(!std::is_same_v<T, Buffer>, "mobula: a Ref<Buffer> is read by get_view, in place");
-    Reader reader(bytes.data, bytes.size);
-    return decode<T>(reader);
+    if constexpr (!std::is_same_v<T, Buffer>) {
+      Reader reader(bytes.data, bytes.size);
+      return decode<T>(reader);
+    } else {
+      __builtin_unreachable();  // one error is enough
+    }
   }
 }
 
@@ -40,6 +44,7 @@ auto put(const V& value) {
   static_assert(!detail::kIsRef<T>, "mobula: put of a Ref; put it inside of a struct or vector if that is meant");
   const auto encode_value = [&value](Writer& writer) { encode<T>(writer, value); };
   alignas(8) std::byte small[64];
+  small[0] = {};  // an empty value writes nothing, and compilers warn of passing that on
   Writer writer(small, sizeof small);
   encode_value(writer);
   return Ref<T>::own(detail::put_encoded(

@@ -17,14 +17,15 @@ template <auto F, class... P, class... A>
 RefAddress submit_function(const TaskOptions* options, Parameters<P...>*, const A&... arguments) {
   static_assert(sizeof...(P) == sizeof...(A), "mobula: wrong number of arguments for the remote function");
   if constexpr (sizeof...(P) == sizeof...(A)) {
-    constexpr bool kChecked = []<std::size_t... I>(std::index_sequence<I...>) {
-      return (CheckArgument<F, I, P, A>::kOk && ...);
-    }(std::index_sequence_for<P...>{});
-    static_assert(kChecked);
-    return submit_arguments<P...>(Function<F>::info, options, submit_task, arguments...);
-  } else {
-    return {};
+    constexpr bool kTravels = kResultTravels<typename Function<F>::Result>;
+    static_assert(kTravels, "mobula: the result's type has no codec. Specialise mobula::codec<T> with encode and decode, or make it an aggregate.");
+    if constexpr (!kArgumentsFit<Parameters<P...>, A...>) {
+      refuse_arguments<F>(static_cast<Parameters<P...>*>(nullptr), &arguments...);
+    } else if constexpr (kTravels) {
+      return submit_arguments<P...>(Function<F>::info, options, submit_task, arguments...);
+    }
   }
+  return {};
 }
 
 template <class Tuple, std::size_t I>
@@ -54,10 +55,12 @@ class RemoteCall {
   template <class... A>
   auto unpacked(const A&... arguments) const {
     static_assert(kIsTupleResult<Result>, "mobula: unpacked needs a function that returns a std::tuple");
-    const Ref<Result> whole = (*this)(arguments...);
-    return [&]<std::size_t... I>(std::index_sequence<I...>) {
-      return std::tuple<Ref<std::tuple_element_t<I, Result>>...>{RemoteCall<&project<Result, I>>()(whole)...};
-    }(std::make_index_sequence<std::tuple_size_v<Result>>{});
+    if constexpr (kIsTupleResult<Result>) {
+      const Ref<Result> whole = (*this)(arguments...);
+      return [&]<std::size_t... I>(std::index_sequence<I...>) {
+        return std::tuple<Ref<std::tuple_element_t<I, Result>>...>{RemoteCall<&project<Result, I>>()(whole)...};
+      }(std::make_index_sequence<std::tuple_size_v<Result>>{});
+    }
   }
 
  private:

@@ -457,6 +457,12 @@ void Node::lease_extent(std::uint32_t process, wire::Message& message) {
 void Node::report_resources(wire::Message& message) {
   core::ResourceAmounts amounts = message.a == 0 ? capacity_ : allotment_.free();
   if (message.a == 1) {
+    // A worker that stays attached without a task holds its class's demand only until somebody else wants it.
+    for (const auto& [process, worker] : workers_) {
+      if (worker.actor || worker.attached == shm::kNone || worker.leaving) continue;
+      const auto view = allotment_.view({worker.attached});
+      if (view && memory_.process(process).sleeping.load()) amounts.add(view->demand);
+    }
     amounts.set_units("object_store_memory",
                       static_cast<std::int64_t>(tables_->object_bytes_free()) * core::ResourceAmounts::kUnitsPerOne);
   }
@@ -556,6 +562,7 @@ void Node::worker_exited(std::uint32_t process, int status) {
   if (worker.joined) {
     step(core::WorkerGone{{process}});
   } else {
+    if (worker.actor && actors_.contains(*worker.actor)) actors_.at(*worker.actor).worker = shm::kNone;
     step(core::WorkerStartFailed{worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
   }
   if (worker.actor && worker.joined) actor_ended(*worker.actor, end, wanted);

@@ -101,18 +101,20 @@ ErrorValue describe_current_exception() {
     error.mangled_type = type->name();
     error.type_name = error.mangled_type == typeid(std::string).name() ? "std::string" : demangle(type->name());
   }
+  constexpr char kNoText[] = "an exception that has no text";
   try {
     throw;
   } catch (const std::exception& e) {
-    error.message = e.what();
+    const char* text = e.what();
+    error.message = text ? text : kNoText;
   } catch (const std::string& text) {
     error.message = text;
   } catch (const char* text) {
-    error.message = text;
+    error.message = text ? text : kNoText;
   } catch (int number) {
     error.message = std::to_string(number);
   } catch (...) {
-    error.message = "an exception that has no text";
+    error.message = kNoText;
   }
   return error;
 }

@@ -196,6 +196,7 @@ Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role
       owners_(new std::atomic<Ledger*>[shm::kSegmentsMax]()) {
   const char* name = role == shm::ProcessRole::Driver ? "driver" : role == shm::ProcessRole::Actor ? "actor" : "worker";
   shm::arm_crash_point(name);
+  if (memory_->mapped()) shm::set_crash_budget(&memory_->header().crashes_left);
   shm::crash_point(shm::CrashPoint::JoinStarted);
   if (!memory_->mapped()) {
     if (const char* problem = memory_->map(welcome.descriptors[0], welcome.descriptors[1], welcome.c, false)) {

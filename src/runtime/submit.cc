@@ -270,6 +270,10 @@ void kill_actor(ActorAddress actor, std::uint64_t session) {
 OpenBuffer open_buffer(std::uint64_t size) {
   // As a vector of bytes is encoded: a count, then the bytes on a cache line of their own.
   Process& process = runtime::require_process();
+  if (size > process.memory().object_capacity()) {
+    throw ObjectStoreFullError("a buffer of " + std::to_string(size) + " bytes is larger than the object store of " +
+                               std::to_string(process.memory().object_capacity()) + " bytes; Config.object_store_memory sets its size");
+  }
   const runtime::Store::Place place = process.store().allocate(size + shm::kCacheLine);
   std::memset(place.data, 0, shm::kCacheLine);
   std::memcpy(place.data, &size, sizeof size);

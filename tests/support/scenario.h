@@ -9,6 +9,8 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <map>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -49,6 +51,12 @@ bool eventually(milliseconds limit, const Predicate& predicate) {
     std::this_thread::sleep_for(milliseconds(1));
   }
   return true;
+}
+
+// What is there of a resource; none of it may mean that its name is missing.
+inline double amount_of(const std::map<std::string, double>& resources, const std::string& name) {
+  const auto at = resources.find(name);
+  return at == resources.end() ? 0 : at->second;
 }
 
 // Runs the test cases inside of one session. In a worker it does not return.

@@ -17,6 +17,11 @@
 
 namespace mobula::detail {
 
+template <class... P>
+struct Parameters {
+  static constexpr std::size_t kCount = sizeof...(P);
+};
+
 // ---- Parameters: what is stored for each, and how it is handed to the function.
 
 template <class P>
@@ -104,6 +109,20 @@ struct CheckArgument {
   static constexpr bool kOk = true;
 };
 
+// All of a call's arguments fit. Apart from the errors: after one, a constant that they are part of is none any more.
+template <class ParameterTypes, class... A>
+inline constexpr bool kArgumentsFit = false;
+template <class... P, class... A>
+inline constexpr bool kArgumentsFit<Parameters<P...>, A...> = ((Encodable<StoredOf<P>> && stands_for<P, A>()) && ...);
+
+// Names the argument that does not fit; what follows from it stays unsaid.
+template <auto Function, class... P, class... A>
+void refuse_arguments(Parameters<P...>*, const A*...) {
+  []<std::size_t... I>(std::index_sequence<I...>) {
+    static_cast<void>((CheckArgument<Function, I, P, A>::kOk && ...));
+  }(std::index_sequence_for<P...>{});
+}
+
 // ---- Arguments: tag 0 and the value, or tag 1 and the address of a ref.
 
 template <class P, class A>
@@ -142,6 +161,7 @@ auto submit_arguments(const FunctionInfo& function, const TaskOptions* options, 
   std::size_t waits_for_count = 0;
   (note_dependency<P>(waits_for.data(), waits_for_count, arguments), ...);
   alignas(64) std::byte small[64];
+  small[0] = {};  // a call without arguments writes nothing, and compilers warn of passing that on
   Writer writer(small, sizeof small);
   encode_all(writer);
   const Call call{&function, options, waits_for.data(), waits_for_count};
@@ -151,11 +171,6 @@ auto submit_arguments(const FunctionInfo& function, const TaskOptions* options, 
 }
 
 // ---- Shapes of functions and methods.
-
-template <class... P>
-struct Parameters {
-  static constexpr std::size_t kCount = sizeof...(P);
-};
 
 template <class F>
 struct Shape;
@@ -187,9 +202,10 @@ struct Shape<L> : Shape<decltype(&L::operator())> {};
 template <class R>
 struct ResultOf {
   using type = std::remove_cvref_t<R>;
-  static_assert(std::is_void_v<type> || Encodable<type>,
-                "mobula: the result's type has no codec. Specialise mobula::codec<T> with encode and decode, or make it an aggregate.");
 };
+
+template <class Result>
+inline constexpr bool kResultTravels = std::is_void_v<Result> || Encodable<Result>;
 
 // ---- Invokers.
 

@@ -108,6 +108,7 @@ class Execution {
   template <class Encode>
   void result(const Encode& encode) {
     alignas(8) std::byte small[kSmall];
+    small[0] = {};
     Writer writer(small, kSmall);
     encode(writer);
     finish(writer, small, [](void* context, Writer& again) { (*static_cast<const Encode*>(context))(again); },

@@ -1,0 +1,67 @@
+#include "shm/crash_point.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "shm/processes_test.h"
+
+namespace mobula::shm {
+namespace {
+
+using namespace testing;
+
+// How a process ends that reaches three points in turn, twice each.
+Ending end_of(const char* armed, const char* role, std::int32_t budget = 100) {
+  Session session;
+  session.memory().header().crashes_left.store(budget);
+  Child child = session.start([&](const Memory& memory) {
+    if (armed) ::setenv("MOBULA_CRASH_POINT", armed, 1);
+    if (!armed) ::unsetenv("MOBULA_CRASH_POINT");
+    ::fclose(stderr);
+    arm_crash_point(role);
+    set_crash_budget(&memory.header().crashes_left);
+    for (int i = 0; i < 2; ++i) {
+      for (const CrashPoint point : {CrashPoint::ClaimIntent, CrashPoint::ClaimTaken, CrashPoint::ClaimMoved}) {
+        crash_point(point);
+      }
+    }
+  });
+  return child.end();
+}
+
+TEST_CASE("a process dies by SIGKILL at the armed point, in the armed role, at the armed reach") {
+  struct Row {
+    const char* armed;
+    const char* role;
+    bool dies;
+  };
+  for (const Row& row : {Row{nullptr, "worker", false}, Row{"claim.taken", "worker", true},
+                         Row{"claim.taken@worker", "worker", true}, Row{"claim.taken@driver", "worker", false},
+                         Row{"claim.taken:2", "worker", true}, Row{"claim.taken:3", "worker", false},
+                         Row{"claim.moved:2@actor", "actor", true}, Row{"claim.moved:2@actor", "driver", false},
+                         Row{"no.such_point", "worker", false}, Row{"claim.take", "worker", false},
+                         Row{"", "worker", false}, Row{"submit.pushed", "worker", false}}) {
+    CAPTURE(row.armed);
+    CAPTURE(row.role);
+    CHECK(end_of(row.armed, row.role) == (row.dies ? kKilled : kWell));
+  }
+}
+
+TEST_CASE("no point fires once the session's budget of crashes is spent") {
+  CHECK(end_of("claim.taken", "worker", 1) == kKilled);
+  CHECK(end_of("claim.taken", "worker", 0) == kWell);
+}
+
+TEST_CASE("each point has a name of its own and says what it means") {
+  std::set<std::string_view> names;
+  for (int i = 0; i < static_cast<int>(CrashPoint::kCount); ++i) {
+    const CrashPointInfo& info = crash_point_info(static_cast<CrashPoint>(i));
+    CHECK(names.insert(info.name).second);
+    CHECK(info.name.find('.') != std::string_view::npos);
+    CHECK_FALSE(info.meaning.empty());
+  }
+}
+
+}  // namespace
+}  // namespace mobula::shm
