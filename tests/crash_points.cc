@@ -1,6 +1,6 @@
 // A process killed at any step of any shared-memory protocol costs nothing but time.
 //
-// For each named crash point, each role and the first and third time that it is reached, a
+// For each named crash point, each role and the first, third and 40th time that it is reached, a
 // program with a session runs a mixed workload; one of its processes kills itself there. When
 // it was a worker or an actor, the program ends with right values; when it was the driver, its
 // session is gone within a second. At the end a table tells how often each point was reached.
@@ -302,7 +302,7 @@ std::vector<Case> all_cases() {
   for (std::size_t p = 0; p < static_cast<std::size_t>(mobula::shm::CrashPoint::kCount); ++p) {
     const auto& info = mobula::shm::crash_point_info(static_cast<mobula::shm::CrashPoint>(p));
     for (const char* role : kRoles) {
-      for (const int reach : {1, 3}) cases.push_back({std::string(info.name), role, reach});
+      for (const int reach : {1, 3, 40}) cases.push_back({std::string(info.name), role, reach});
     }
   }
   return cases;

@@ -41,6 +41,7 @@ constexpr int kOrphanTickMs = 200;   // while a dead process's ledgers stand
 constexpr int kWorkersMax = 1200;
 constexpr int kZygoteFailuresMax = 3;
 constexpr rlim_t kWorkerStack = 64 << 20;  // recursion by get() runs deep in one worker
+constexpr int kActorStartsMax = 3;    // failed ones, of an actor's process
 constexpr int kLeaveGraceMs = 300;   // for workers to end by themselves
 constexpr int kExitConstructorFailed = 76;
 
@@ -87,6 +88,11 @@ void copy_text(char (&to)[N], std::string_view text) {
 Node::Node(int driver) : driver_(driver), begin_(std::chrono::steady_clock::now()) {
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  // Each worker costs the daemon four descriptors; workers get the user's own limit back.
+  ::getrlimit(RLIMIT_NOFILE, &user_descriptors_);
+  rlimit descriptors = user_descriptors_;
+  descriptors.rlim_cur = descriptors.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &descriptors);
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // what tasks leave running comes to us, and ends with us
   watch(driver_, kTagDriver);
   watch(bell_, kTagBell);
@@ -182,6 +188,7 @@ void Node::start_zygote() {
   if (pid == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != daemon) ::_exit(1);
+    ::setrlimit(RLIMIT_NOFILE, &user_descriptors_);
     rlimit stack{};
     ::getrlimit(RLIMIT_STACK, &stack);
     stack.rlim_cur = std::min(stack.rlim_max, std::max(stack.rlim_cur, kWorkerStack));
@@ -231,6 +238,7 @@ void Node::start_worker(std::optional<core::ClassId> actor) {
     }
     if (process) tables_->close_process(*process);
     step(core::WorkerStartFailed{actor});
+    if (actor && actors_.contains(actor->value)) bury_actor(actor->value, shm::Death::NotStarted, {});
     return;
   }
   Worker& worker = workers_[*process];
@@ -430,7 +438,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   copy_text(cls.demand_text, demand_text);
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
   recovery_->open_class_ring(*id);
-  if (is_actor) actors_[*id] = Actor{restarts, retries, 0, shm::kNone, false, false, demand};
+  if (is_actor) actors_[*id] = Actor{restarts, retries, demand};
   rejected_.clear();
   step(core::ClassOpened{{*id}, is_actor ? core::ClassKind::Actor : core::ClassKind::Task, demand});
   if (!rejected_.empty()) {
@@ -554,7 +562,8 @@ void Node::worker_exited(std::uint32_t process, int status) {
   if (worker.actor && actors_.contains(*worker.actor)) {
     Actor& actor = actors_.at(*worker.actor);
     shm::SchedulingClass& cls = memory_.scheduling_class(*worker.actor);
-    wanted = cls.kill_request.load() == 1 || end.exit_code == kExitConstructorFailed || (actor.ending && end.signal == 0 && end.exit_code == 0);
+    // Without a handle there is no creation to run again.
+    wanted = cls.kill_request.load() != 0 || end.exit_code == kExitConstructorFailed;
     fate = Recovery::ActorFate{!wanted && (actor.max_restarts < 0 || actor.restarts < actor.max_restarts), actor.max_task_retries};
   }
   recovery_->repair(process, end, fate ? &*fate : nullptr);
@@ -562,10 +571,9 @@ void Node::worker_exited(std::uint32_t process, int status) {
   if (worker.joined) {
     step(core::WorkerGone{{process}});
   } else {
-    if (worker.actor && actors_.contains(*worker.actor)) actors_.at(*worker.actor).worker = shm::kNone;
     step(core::WorkerStartFailed{worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
   }
-  if (worker.actor && worker.joined) actor_ended(*worker.actor, end, wanted);
+  if (worker.actor) worker.joined ? actor_ended(*worker.actor, end, wanted) : actor_start_failed(*worker.actor, end);
   if (cls_id != shm::kNone && !worker.actor && depth_of(cls_id) > 0) shm::doorbell::wake_one(memory_, memory_.scheduling_class(cls_id));
 }
 
@@ -585,9 +593,20 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
   }
   const shm::Death cause = cls.kill_request.load() == 1           ? shm::Death::Killed
                            : end.exit_code == kExitConstructorFailed ? shm::Death::ConstructorFailed
-                           : actor.ending                            ? shm::Death::OutOfScope
+                           : actor.ending && end.signal == 0 && end.exit_code == 0 ? shm::Death::OutOfScope
                                                                      : shm::Death::Crashed;
   bury_actor(id, cause, end);
+}
+
+// Its process died before it joined: no fault of the actor, so none of its restarts is spent. Not without end, though.
+void Node::actor_start_failed(std::uint32_t id, const ProcessEnd& end) {
+  const auto it = actors_.find(id);
+  if (it == actors_.end() || it->second.dead) return;
+  Actor& actor = it->second;
+  actor.worker = shm::kNone;
+  if (memory_.scheduling_class(id).kill_request.load() == 1) return bury_actor(id, shm::Death::Killed, end);
+  if (++actor.failed_starts > kActorStartsMax) return bury_actor(id, shm::Death::NotStarted, end);
+  step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
 }
 
 void Node::bury_actor(std::uint32_t id, shm::Death cause, const ProcessEnd& end) {
@@ -631,8 +650,9 @@ void Node::serve_actors() {
       continue;
     }
     Worker& worker = workers_.at(actor.worker);
-    if (request == 1 && !worker.retired) {
-      worker.retired = true;
+    if (request == 1) {
+      // Its process may not be known yet; then at a later look.
+      busy_ = true;
       kill_worker(worker);
     } else if (request == 2 && !actor.ending) {
       actor.ending = true;

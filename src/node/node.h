@@ -4,6 +4,8 @@
 // tasks, when a worker blocks, or when a process dies. Idle, it sleeps without a timer.
 #pragma once
 
+#include <sys/resource.h>
+
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -50,11 +52,12 @@ class Node {
   struct Actor {
     int max_restarts = 0;
     int max_task_retries = 0;
+    core::ResourceAmounts demand;
     int restarts = 0;
+    int failed_starts = 0;
     std::uint32_t worker = shm::kNone;
     bool dead = false;
     bool ending = false;  // its last handle is gone
-    core::ResourceAmounts demand;
   };
 
   bool start(const wire::Message& message);
@@ -80,6 +83,7 @@ class Node {
   void attach(std::uint32_t worker, std::uint32_t cls);
   void leave_class(std::uint32_t worker);
   void actor_ended(std::uint32_t cls, const ProcessEnd& end, bool wanted);
+  void actor_start_failed(std::uint32_t cls, const ProcessEnd& end);
   void bury_actor(std::uint32_t cls, shm::Death cause, const ProcessEnd& end);
   void close_actors_without_creation(std::uint32_t process);
   std::uint64_t depth_of(std::uint32_t cls) const;
@@ -109,6 +113,7 @@ class Node {
   core::WorkerAllotment allotment_;
   core::ResourceAmounts capacity_;
 
+  rlimit user_descriptors_{};
   int zygote_socket_ = -1;
   std::uint32_t zygote_pid_ = 0;
   bool zygote_ready_ = false;

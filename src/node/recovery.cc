@@ -245,7 +245,13 @@ void Recovery::republish_ready(std::uint32_t process) {
     const Address address{slot, word::generation(state)};
     if (word::state(state) == State::Ready && record.kind == shm::Kind::Task) publish(record, address);
     if (word::state(state) == State::Ready && record.kind == shm::Kind::ActorCall && !in_a_ring(record, address)) abandon(record, slot);
-    if (word::state(state) == State::Waiting && (record.join.load() & kSubmission)) abandon(record, slot);
+    if (word::state(state) != State::Waiting) return;
+    const std::uint64_t open = record.join.load(std::memory_order_acquire);
+    if (open & kSubmission) abandon(record, slot);
+    // It died between closing the last edge and making the record ready.
+    if (static_cast<std::uint32_t>(open) == 0) {
+      shm::dependents::satisfy(memory_, slot, address.generation, shm::dependents::kSubmissionBit, *this, /*repair=*/true);
+    }
   });
 }
 

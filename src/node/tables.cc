@@ -260,13 +260,18 @@ std::optional<std::uint32_t> Tables::lease_extent(std::uint32_t process, std::ui
     return {};
   }
   shm::Extent& e = memory_.extent(*i);
-  const std::uint32_t blocks = block_size == 0 ? 1 : static_cast<std::uint32_t>(std::min<std::uint64_t>(whole / block_size, shm::kBlocksPerExtentMax));
+  const std::uint32_t blocks =
+      block_size == 0 ? 1 : static_cast<std::uint32_t>(std::clamp<std::uint64_t>(whole / block_size, 1, shm::kBlocksPerExtentMax));
   e.offset = *offset;
   e.size = whole;
   e.block_size = block_size == 0 ? whole : block_size;
   e.blocks = blocks;
   // Generations go on, so that a late second giving-back of an earlier tenant's block finds another one.
-  const std::uint32_t generation = shm::block::generation(e.word_one.load()) + 1;
+  std::uint32_t generation = shm::block::generation(e.word_one.load());
+  for (std::uint32_t b = 0; b < words_of_entry_[*i]; ++b) {
+    generation = std::max(generation, shm::block::generation(reinterpret_cast<std::atomic<std::uint32_t>*>(memory_.heap(e.words))[b].load()));
+  }
+  ++generation;
   if (blocks > 1) {
     if (words_of_entry_[*i] < blocks) {
       const auto words = take_heap(blocks * 4);
@@ -278,10 +283,9 @@ std::optional<std::uint32_t> Tables::lease_extent(std::uint32_t process, std::ui
       e.words = *words;
       words_of_entry_[*i] = blocks;
     }
-    for (std::uint32_t b = 0; b < blocks; ++b) {
-      std::atomic<std::uint32_t>& w = memory_.block_word(e, b);
-      w.store(shm::block::free(shm::block::generation(w.load()) + 1));
-    }
+  }
+  for (std::uint32_t b = 0; b < words_of_entry_[*i]; ++b) {
+    reinterpret_cast<std::atomic<std::uint32_t>*>(memory_.heap(e.words))[b].store(shm::block::free(generation));
   }
   e.word_one.store(shm::block::free(generation));
   e.lessee.store(process);

@@ -27,7 +27,6 @@ class Tables {
   std::optional<std::uint32_t> open_participant(std::uint32_t process);
   void close_participant(std::uint32_t participant);
   std::optional<std::uint32_t> lease_segment(std::uint32_t participant);
-  void return_segment(std::uint32_t segment);
   std::optional<std::uint32_t> lease_holds(std::uint32_t process, std::uint32_t number);
   void return_holds(std::uint32_t process);
   std::optional<std::uint32_t> open_class();

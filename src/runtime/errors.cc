@@ -161,6 +161,9 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error, co
       case shm::Death::ConstructorFailed: what += "could not be constructed (get its handle's ready() for the cause)"; break;
       case shm::Death::OutOfScope: what += "has ended, since no handle to it was left"; break;
       case shm::Death::Unschedulable: what += "can never be placed on this node"; break;
+      case shm::Death::NotStarted:
+        what += "could not be started: the node has no process, file descriptor or memory left for its worker (see ulimit -n, ulimit -u)";
+        break;
       case shm::Death::SessionOver: what += "ended with its session"; break;
       default: what += "died: its process " + std::to_string(error.pid) + " " + how();
     }

@@ -28,6 +28,12 @@ struct ArgumentFailed {
   shm::Record* argument;
 };
 
+// Thrown through the invoker when the result could not be stored: an error of the store, not of the function.
+struct ResultRefused {
+  ErrorCode code;
+  std::string message;
+};
+
 std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
   x ^= x >> 30;
   x *= 0xbf58476d1ce4e5b9u;
@@ -205,7 +211,11 @@ void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain
     }
   }
   shm::crash_point(shm::CrashPoint::ExecuteAfter);
-  runtime::place_result(process, frame.record, writer, bytes, again, context);
+  try {
+    runtime::place_result(process, frame.record, writer, bytes, again, context);
+  } catch (const ObjectStoreFullError& e) {
+    throw runtime::ResultRefused{e.code(), e.what()};
+  }
 }
 
 void* Execution::instance() { return runtime::actor_instance; }
@@ -235,6 +245,12 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
     }
   } catch (const ArgumentFailed& failed) {
     inherit_error(process, record, *failed.argument);
+  } catch (const ResultRefused& refused) {
+    give_up_transfers(frame);
+    ErrorValue error;
+    error.code = static_cast<std::uint32_t>(refused.code);
+    error.message = "the result of task " + task_name(process, record) + " could not be stored: " + refused.message;
+    place_error(process, record, error);
   } catch (...) {
     give_up_transfers(frame);
     drop_result(process, record);

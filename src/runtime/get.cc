@@ -99,7 +99,7 @@ bool wait_final(Process& process, Record& record, Address address, std::optional
     if (runtime::help(process, record, address)) return true;
     shm::cpu_relax();
   }
-  process.this_ledger().tidy_all();
+  process.tidy();
   const Blocked blocked(process, shm::WaitReason::Task, address);
   for (;;) {
     std::uint32_t low = 0;
@@ -110,6 +110,7 @@ bool wait_final(Process& process, Record& record, Address address, std::optional
     shm::futex_wait(reinterpret_cast<const std::uint32_t*>(&record.state), low, deadline.slice());
     if (is_final(record)) return true;
     if (runtime::help(process, record, address)) return true;  // it has become ready meanwhile
+    process.tidy();
     check_node(process);
   }
 }
@@ -164,7 +165,7 @@ void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> 
     if (timeout && deadline.over()) return;
     shm::cpu_relax();
   }
-  mine.tidy_all();
+  process.tidy();
   const Blocked blocked(process, shm::WaitReason::AnyTask, {});
   for (;;) {
     // The bell is read before the bits are set and the records looked at: what completes after that changes it.
@@ -177,6 +178,7 @@ void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> 
     if (look() || deadline.over()) return;
     shm::futex_wait(shm::futex_word(bell.value), rung, deadline.slice());
     if (look()) return;
+    process.tidy();
     check_node(process);
   }
 }

@@ -76,6 +76,11 @@ void Ledger::enqueue(std::uint32_t slot) {
 void Ledger::dropped_elsewhere(std::uint32_t slot) {
   const std::uint32_t before = process_.counts()[slot].fetch_or(RefCounts::kQueued, std::memory_order_acq_rel);
   if (before & RefCounts::kQueued) return;
+  // Its thread may not come round to it for long. A large value's memory need not wait: giving it back twice is harmless.
+  shm::Record& record = process_.memory().record(slot);
+  if (recyclable(slot) && record.result_kind == shm::ResultKind::Stored && !(record.flags & shm::flag::kResultHasRefs)) {
+    process_.memory().give_back(record.result_at());
+  }
   const std::lock_guard lock(returned_mutex_);
   returned_.push_back(slot);
   any_returned_.store(true, std::memory_order_relaxed);
@@ -194,6 +199,7 @@ void Ledger::recycle_one(std::uint32_t slot) {
 }
 
 void Ledger::end_actor(shm::Record& creation) {
+  if (creation.scheduling_class == shm::kNone) return;  // it was refused before it had a class
   shm::SchedulingClass& cls = process_.memory().scheduling_class(creation.scheduling_class);
   std::uint64_t nothing = 0;
   if (cls.kill_request.compare_exchange_strong(nothing, 2)) process_.daemon().ring(process_.memory().header());

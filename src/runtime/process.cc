@@ -242,6 +242,12 @@ void Process::return_ledger(Ledger* ledger) {
   idle_ledgers_.push_back(ledger);
 }
 
+void Process::tidy() {
+  this_ledger().tidy_all();
+  const std::lock_guard lock(ledgers_mutex_);
+  for (Ledger* idle : idle_ledgers_) idle->tidy_all();
+}
+
 std::uint32_t Process::class_of(const TaskOptions* options) {
   const bool is_default =
       !options || ((!options->num_cpus || *options->num_cpus == 1) && !options->num_gpus && !options->memory && options->resources.empty());

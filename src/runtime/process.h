@@ -116,6 +116,8 @@ class Process {
   }
   void own_segment(std::uint32_t segment, Ledger* ledger) { owners_[segment].store(ledger, std::memory_order_release); }
   void return_ledger(Ledger* ledger);
+  // Recycles what this thread's ledger, and those of threads that have ended, do not need any more. Called by who waits.
+  void tidy();
 
   // The scheduling class of a demand. Throws UnschedulableError, or Error for a demand that makes no sense.
   std::uint32_t class_of(const TaskOptions* options);

@@ -40,12 +40,25 @@ const std::byte* Store::read(const shm::StoredAt& at) const {
   return process_.memory().object(process_.memory().object_offset(at));
 }
 
+// The daemon may have taken an extent back for want of memory, and leased its entry again, even to us, for blocks of another
+// size. While we hold the mutex nothing of ours is leased anew, so the answer stays true.
+bool Store::still_ours(const shm::Extent& extent, std::uint64_t block_size) const {
+  return extent.lessee.load(std::memory_order_acquire) == process_.index() &&
+         (block_size == 0 ? extent.blocks == 1 && extent.block_size == extent.size : extent.block_size == block_size);
+}
+
+void Store::forget_lost_leases(SizeClass& cls) {
+  std::erase_if(cls.leases, [&](const Lease& lease) { return !still_ours(process_.memory().extent(lease.extent), cls.block_size); });
+  cls.current = 0;
+}
+
 bool Store::take_from(SizeClass& cls, std::uint64_t size, Place& place) {
   shm::Memory& memory = process_.memory();
   // Each lease is searched from where the last search ended, the current one first.
   for (std::size_t tried = 0; tried < cls.leases.size(); ++tried) {
     Lease& lease = cls.leases[(cls.current + tried) % cls.leases.size()];
     shm::Extent& extent = memory.extent(lease.extent);
+    if (!still_ours(extent, cls.block_size)) continue;
     for (std::uint32_t i = 0; i < extent.blocks; ++i) {
       const std::uint32_t block = lease.next_block;
       lease.next_block = block + 1 == extent.blocks ? 0 : block + 1;
@@ -65,7 +78,7 @@ bool Store::take_large(std::uint64_t size, Place& place) {
     const std::uint32_t extent = large_[i];
     shm::Extent& e = memory.extent(extent);
     std::atomic<std::uint32_t>& w = memory.block_word(e, 0);
-    if (e.lessee.load(std::memory_order_acquire) != process_.index()) {
+    if (!still_ours(e, 0)) {
       large_.erase(large_.begin() + static_cast<std::ptrdiff_t>(i));
       continue;
     }
@@ -95,7 +108,7 @@ std::uint32_t Store::lease(std::uint64_t size, std::uint64_t block_size) {
     }
     if (message.status != wire::Status::StoreFull || now_ns() > give_up) throw ObjectStoreFullError(std::string(message.text_view()));
     process_.shared().wait_reason.store(static_cast<std::uint32_t>(shm::WaitReason::Memory), std::memory_order_relaxed);
-    process_.this_ledger().tidy_all();
+    process_.tidy();
     sleep_ns(kRetryNs);
     process_.shared().wait_reason.store(0, std::memory_order_relaxed);
   }
@@ -113,6 +126,8 @@ Store::Place Store::allocate(std::uint64_t size) {
     SizeClass& cls = classes_[class_of(size)];
     if (!take_from(cls, size, place)) {
       const std::uint64_t block = block_size_of(class_of(size));
+      cls.block_size = block;
+      forget_lost_leases(cls);
       // The more is in use the larger the next lease, so that searches stay rare.
       const std::uint64_t blocks = std::uint64_t{64} << std::min<std::size_t>(cls.leases.size() / 4, 5);
       cls.leases.push_back({lease(std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block)});

@@ -36,10 +36,13 @@ class Store {
     std::uint32_t next_block = 0;  // where the search for a free one goes on
   };
   struct SizeClass {
+    std::uint64_t block_size = 0;
     std::vector<Lease> leases;
     std::size_t current = 0;
   };
 
+  bool still_ours(const shm::Extent& extent, std::uint64_t block_size) const;  // block size 0: one block, the whole
+  void forget_lost_leases(SizeClass& cls);
   bool take_from(SizeClass& cls, std::uint64_t size, Place& place);
   bool take_large(std::uint64_t size, Place& place);
   std::uint32_t lease(std::uint64_t size, std::uint64_t block_size);  // throws; waits while full

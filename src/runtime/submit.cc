@@ -43,22 +43,17 @@ void place_arguments(Ledger& ledger, Record& record, Address address, const Enco
   const std::size_t refs = arguments.writer.refs().size();
   const std::uint64_t prefix = name ? (8 + name->size() + kNameAlignment - 1) / kNameAlignment * kNameAlignment : 0;
   const std::uint64_t size = prefix + runtime::size_with_refs(arguments.writer.size(), refs);
-  std::byte* to = record.args_inline;
+  const std::string_view text = name ? std::string_view(*name) : std::string_view();
   if (size > shm::kArgsInlineMax) {
-    const runtime::Store::Place place = ledger.process().store().allocate(size);
-    to = place.data;
-    record.args_at() = place.at;
+    record.args_at() = runtime::store_value(ledger.process(), size, prefix, arguments.writer, arguments.bytes, arguments.again,
+                                            arguments.context, text);
     record.flags |= shm::flag::kArgsStored;
   } else {
+    runtime::write_name(record.args_inline, text);
+    runtime::write_value(record.args_inline + prefix, arguments.writer, arguments.bytes, arguments.again, arguments.context);
     record.args_size = static_cast<std::uint32_t>(size);
   }
-  if (name) {
-    record.flags |= shm::flag::kNamed;
-    const std::uint64_t length = name->size();
-    std::memcpy(to, &length, sizeof length);
-    std::memcpy(to + sizeof length, name->data(), length);
-  }
-  runtime::write_value(to + prefix, arguments.writer, arguments.bytes, arguments.again, arguments.context);
+  if (name) record.flags |= shm::flag::kNamed;
   if (refs == 0) return;
   record.flags |= shm::flag::kArgsHaveRefs;
   for (const RefAddress& ref : arguments.writer.refs()) retain(ref);
@@ -210,6 +205,7 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   Unsubmitted guard(ledger, address);
   Record& record = new_record(ledger, address, shm::Kind::ActorCreate, *call.function);
   record.retries = options.max_restarts;
+  record.scheduling_class = shm::kNone;
   place_arguments(ledger, record, address, {writer, bytes, again, context}, nullptr);
   record.scheduling_class = process.open_actor_class(options, type, address);
   guard.submitted();

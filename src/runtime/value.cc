@@ -28,23 +28,41 @@ void write_value(std::byte* to, const Writer& writer, const std::byte* bytes, de
   std::memcpy(at, &count, sizeof count);
 }
 
+shm::StoredAt store_value(Process& process, std::uint64_t size, std::uint64_t prefix, const Writer& writer, const std::byte* bytes,
+                          detail::EncodeAgain again, void* context, std::string_view name) {
+  const Store::Place place = process.store().allocate(size);
+  try {
+    write_name(place.data, name);
+    write_value(place.data + prefix, writer, bytes, again, context);
+  } catch (...) {  // a user's codec may throw
+    process.memory().give_back(place.at);
+    throw;
+  }
+  shm::crash_point(shm::CrashPoint::SealBefore);
+  return place.at;
+}
+
+void write_name(std::byte* to, std::string_view name) {
+  if (name.empty()) return;
+  const std::uint64_t length = name.size();
+  std::memcpy(to, &length, sizeof length);
+  std::memcpy(to + sizeof length, name.data(), length);
+}
+
 void place_result(Process& process, shm::Record& record, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,
                   void* context) {
   const std::uint64_t size = size_with_refs(writer.size(), writer.refs().size());
-  if (!writer.refs().empty()) record.flags |= shm::flag::kResultHasRefs;
   record.refs_released = 0;
   if (size <= shm::kResultInlineMax) {
     std::byte* const to = size <= 8 ? reinterpret_cast<std::byte*>(&record.result_word) : record.result_inline;
     record.result_kind = size <= 8 ? shm::ResultKind::Word : shm::ResultKind::Inline;
     write_value(to, writer, bytes, again, context);
     record.result_size = static_cast<std::uint32_t>(size);
-    return;
+  } else {
+    record.result_at() = store_value(process, size, 0, writer, bytes, again, context);
+    record.result_kind = shm::ResultKind::Stored;
   }
-  const Store::Place place = process.store().allocate(size);
-  write_value(place.data, writer, bytes, again, context);
-  shm::crash_point(shm::CrashPoint::SealBefore);
-  record.result_at() = place.at;
-  record.result_kind = shm::ResultKind::Stored;
+  if (!writer.refs().empty()) record.flags |= shm::flag::kResultHasRefs;  // when all of it is there
 }
 
 ValueBytes result_bytes(Process& process, shm::Record& record) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "mobula/codec.h"
 #include "mobula/detail/runtime.h"
@@ -18,6 +19,13 @@ constexpr std::uint64_t size_with_refs(std::uint64_t size, std::size_t refs) {
 
 // Writes the value that `writer` has encoded (or only measured) to `to`, which has size_with_refs() bytes.
 void write_value(std::byte* to, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context);
+
+// A task's own name before its arguments: u64 length, the text. Empty: nothing.
+void write_name(std::byte* to, std::string_view name);
+
+// Writes it to a block of the store, behind `prefix` bytes that begin with `name`. If encoding throws, the block is given back.
+shm::StoredAt store_value(Process& process, std::uint64_t size, std::uint64_t prefix, const Writer& writer, const std::byte* bytes,
+                          detail::EncodeAgain again, void* context, std::string_view name = {});
 
 // Makes it the result of a record whose state is not final yet. Sets the result fields and kResultHasRefs.
 void place_result(Process& process, shm::Record& record, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,

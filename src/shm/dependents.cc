@@ -70,14 +70,17 @@ void satisfy(const Memory& memory, std::uint32_t slot, std::uint32_t generation,
   if (!cleared && !repair) return;
   crash_point(CrashPoint::WalkSatisfied);
 
-  // All edges are closed. Whoever closed the last one goes on alone; its repairer, too, since it is dead. While the
-  // state is Waiting the record cannot be recycled, so its fields can be read.
+  // All edges are closed. While the state is Waiting the record cannot be recycled.
+  // The fields are read before the state: a repairer may go the same way beside us, and if the state still is Waiting
+  // afterwards, they were this generation's.
+  const bool is_join = dependent.kind == Kind::Join;
+  const std::uint64_t parent = dependent.function;
+  const std::uint32_t parent_generation = dependent.scheduling_class;
   std::uint64_t state = dependent.state.load(std::memory_order_acquire);
   while (word::state(state) == State::Waiting && word::generation(state) == generation) {
-    if (dependent.kind == Kind::Join) {
+    if (is_join) {
       // Its parent first: once the join is Done, its owner may recycle it, and a repairer could not find the parent.
-      const std::uint64_t parent = dependent.function;
-      satisfy(memory, link_slot(parent), dependent.scheduling_class, link_edge(parent), sink, repair);
+      satisfy(memory, link_slot(parent), parent_generation, link_edge(parent), sink, repair);
       dependent.state.compare_exchange_strong(state, word::with_state(state, State::Done), std::memory_order_acq_rel);
       return;
     }

@@ -30,15 +30,17 @@ constexpr std::uint64_t make(std::uint32_t n, std::uint32_t participant, std::ui
   return std::uint64_t{n} << 40 | std::uint64_t{participant} << 28 | seq;
 }
 
-// Notes for the author of `refs` that its change was seen. Sequences wrap: "newer" is modulo 2^28.
+// Notes for the author of `refs` that its change was seen. Only its current operation matters: it has closed earlier ones.
 inline void acknowledge(const Memory& memory, std::uint64_t refs, std::uint32_t me) {
   const std::uint32_t who = author(refs);
   if (who == 0 || who == me) return;
-  std::atomic<std::uint32_t>& noted = memory.participant(who).hold.acknowledged;
-  std::uint32_t seen = noted.load(std::memory_order_relaxed);
+  HoldIntent& intent = memory.participant(who).hold;
   const std::uint32_t seq = sequence(refs);
-  while (((seq - seen) & kSequenceMask) != 0 && ((seq - seen) & kSequenceMask) < (1u << 27)) {
-    if (noted.compare_exchange_weak(seen, seq, std::memory_order_release, std::memory_order_relaxed)) return;
+  // The note is read before the sequence and swapped after it: should the author go on meanwhile and be noted for its
+  // next change by another thread, our late swap fails instead of undoing that.
+  std::uint32_t seen = intent.acknowledged.load(std::memory_order_acquire);
+  while (seen != seq && intent.sequence.load(std::memory_order_acquire) == seq) {
+    if (intent.acknowledged.compare_exchange_weak(seen, seq, std::memory_order_acq_rel, std::memory_order_acquire)) return;
   }
 }
 

@@ -139,7 +139,7 @@ struct DeathNote {
   std::int32_t exit_code;
   std::uint32_t pid;
 };
-enum class Death : std::uint32_t { None, Crashed, Killed, ConstructorFailed, OutOfScope, Exited, SessionOver, Unschedulable };
+enum class Death : std::uint32_t { None, Crashed, Killed, ConstructorFailed, OutOfScope, Exited, SessionOver, Unschedulable, NotStarted };
 
 inline constexpr std::uint32_t kSleeperWords = 4;
 

@@ -42,7 +42,7 @@ TEST_CASE("both memories refuse to shrink, to grow and to be sealed again, for a
   CHECK(child.end() == kWell);
 }
 
-TEST_CASE("a store of no bytes and one larger than the machine's addresses are refused") {
+TEST_CASE("a store larger than the machine's addresses is refused") {
   int control = -1;
   int objects = -1;
   CHECK_FALSE(Memory::create(std::size_t{1} << 63, &control, &objects));
