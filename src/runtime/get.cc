@@ -97,7 +97,7 @@ bool wait_final(Process& process, Record& record, Address address, std::optional
   for (int i = 0; i < kSpins; ++i) {
     if (is_final(record)) return true;
     if (runtime::help(process, record, address)) return true;
-    shm::cpu_relax();
+    shm::spin_step(i);
   }
   process.tidy();
   const Blocked blocked(process, shm::WaitReason::Task, address);
@@ -163,7 +163,7 @@ void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> 
   for (int i = 0; i < looks; ++i) {
     if (look()) return;
     if (timeout && deadline.over()) return;
-    shm::cpu_relax();
+    shm::spin_step(i);
   }
   process.tidy();
   const Blocked blocked(process, shm::WaitReason::AnyTask, {});

@@ -217,7 +217,7 @@ class WorkerLoop {
     bool found = false;
     for (int i = 0; i < kSearchLooks && !found; ++i) {
       found = has_work(cls);
-      shm::cpu_relax();
+      shm::spin_step(i);
     }
     shm::doorbell::stop_searching(cls);
     return found;

@@ -9,12 +9,16 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "mobula/mobula.h"
+#include "support/scratch.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MOBULA_TEST_SANITIZED 1
@@ -22,6 +26,10 @@
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define MOBULA_TEST_SANITIZED 1
 #endif
+#endif
+
+#ifdef MOBULA_TEST_SANITIZED
+extern "C" void __sanitizer_set_report_path(const char* path);
 #endif
 
 namespace mobula::test {
@@ -59,11 +67,50 @@ inline double amount_of(const std::map<std::string, double>& resources, const st
   return at == resources.end() ? 0 : at->second;
 }
 
+// What sanitizers find in workers. A report ends the worker, its task runs again, and the test
+// would pass: so reports go to files, and any that no test asked for fails the program.
+class WorkerReports {
+ public:
+  // Before the session: workers inherit the folder and come by here, too.
+  WorkerReports() {
+    if (!kSanitized) return;
+    ::setenv("MOBULA_TEST_REPORTS", folder_.path().c_str(), 0);
+#ifdef MOBULA_TEST_SANITIZED
+    __sanitizer_set_report_path((std::string(::getenv("MOBULA_TEST_REPORTS")) + "/report").c_str());
+#endif
+  }
+
+  // Prints the unexpected ones. Tests crash tasks on purpose by writing where nothing may be
+  // written, and by recursion without end.
+  bool none_unexpected() const {
+    bool none = true;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+      const std::string text = text_of(entry.path().string());
+      const auto has = [&](const char* words) { return text.find(words) != std::string::npos; };
+      if (has("AddressSanitizer: SEGV on unknown") || has("ThreadSanitizer: SEGV on unknown") ||
+          has("Sanitizer: stack-overflow") || has("null pointer of type 'volatile int'")) {
+        continue;
+      }
+      std::fprintf(stderr, "a worker's report that no test asked for:\n%s\n", text.c_str());
+      none = false;
+    }
+    return none;
+  }
+
+ private:
+  Scratch folder_;
+};
+
 // Runs the test cases inside of one session. In a worker it does not return.
 inline int run_in_session(int argc, char** argv, Config config) {
-  const Session session(argc, argv, std::move(config));
-  doctest::Context context(argc, argv);
-  return context.run();
+  const WorkerReports reports;
+  int failed = 0;
+  {
+    const Session session(argc, argv, std::move(config));
+    doctest::Context context(argc, argv);
+    failed = context.run();
+  }
+  return failed != 0 ? failed : reports.none_unexpected() ? 0 : 1;
 }
 
 }  // namespace mobula::test
