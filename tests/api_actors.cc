@@ -173,7 +173,7 @@ TEST_CASE("the constructor's arguments are values or Refs, also of an aggregate"
 }
 
 TEST_CASE("ten thousand calls of one caller run in the order in which they were made") {
-  const int count = scaled(10'000, 1000);
+  const int count = scaled(10'000, 5000);
   const auto journal = actor<Journal>();
   std::vector<Ref<int>> sizes;
   for (int i = 0; i < count; ++i) sizes.push_back(journal.call<&Journal::append>(i));
@@ -511,7 +511,7 @@ TEST_CASE("an actor's resources are free again after its end") {
 }
 
 TEST_CASE("actors come and go by the hundred") {
-  const int rounds = scaled(200, 20);
+  const int rounds = scaled(200, 60);
   for (int i = 0; i < rounds; ++i) {
     const auto counter = actor<Counter>(i);
     REQUIRE(mobula::get(counter.call<&Counter::add>(1), 20s) == i + 1);

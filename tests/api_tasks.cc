@@ -798,7 +798,7 @@ TEST_CASE("a user's types travel through a task unchanged") {
 // --- threads ---
 
 TEST_CASE("threads of the driver submit and get side by side") {
-  constexpr int kRounds = scaled(5000, 200);
+  constexpr int kRounds = scaled(5000, 2000);
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
@@ -832,7 +832,7 @@ TEST_CASE("threads share refs, and each may get them") {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&shared, &wrong] {
-      for (int i = 0; i < scaled(500, 50); ++i) {
+      for (int i = 0; i < scaled(500, 300); ++i) {
         const Ref<std::vector<int>> mine = shared;
         wrong += mobula::get(remote<tasks::sum>(mine)) != 3000;
       }
@@ -844,7 +844,7 @@ TEST_CASE("threads share refs, and each may get them") {
 }
 
 TEST_CASE("fifty thousand tasks are in flight at once") {
-  const int count = scaled(50'000, 2000);
+  const int count = scaled(50'000, 20'000);
   std::vector<Ref<int>> refs;
   refs.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) refs.push_back(remote<tasks::increment>(i));

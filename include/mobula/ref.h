@@ -25,7 +25,7 @@ class Ref {
 
   Ref() = default;
   Ref(const Ref& other) : address_(other.address_), session_(other.session_) {
-    if (session_) detail::retain(address_);
+    if (session_ && session_ == detail::current_session()) detail::retain(address_);
   }
   Ref(Ref&& other) noexcept : address_(std::exchange(other.address_, {})), session_(std::exchange(other.session_, 0)) {}
   Ref& operator=(Ref other) noexcept {

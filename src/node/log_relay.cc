@@ -2,43 +2,45 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
-#include <condition_variable>
+#include <tuple>
 
 namespace mobula::node {
 namespace {
 
-constexpr std::size_t kLineMax = 64 << 10;   // longer lines are shown in pieces
-constexpr std::size_t kFileMax = 64 << 20;   // of a log file; it begins anew when it is full
+constexpr std::size_t kLineMax = 64 << 10;  // longer lines are shown in pieces
+constexpr std::size_t kFileMax = 64 << 20;  // of a log file; it begins anew when it is full
 
-void write_all(int fd, const char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t n = ::write(fd, data, size);
+void append_to_file(int fd, std::string_view data) {
+  while (!data.empty()) {
+    const ssize_t n = ::write(fd, data.data(), data.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;  // the driver's terminal or pipe is gone: output is lost, work is not
-    data += n;
-    size -= static_cast<std::size_t>(n);
+    if (n <= 0) return;  // a full disk costs log lines, not work
+    data.remove_prefix(static_cast<std::size_t>(n));
   }
 }
 
 }  // namespace
 
 LogRelay::LogRelay(std::string folder, bool to_driver)
-    : folder_(std::move(folder)), to_driver_(to_driver), epoll_(::epoll_create1(EPOLL_CLOEXEC)), wake_(::eventfd(0, EFD_CLOEXEC)) {
-  epoll_event event{EPOLLIN, {.fd = wake_}};
-  ::epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event);
+    : folder_(std::move(folder)), to_driver_(to_driver), epoll_(::epoll_create1(EPOLL_CLOEXEC)), stop_(::eventfd(0, EFD_CLOEXEC)) {
+  epoll_event event{EPOLLIN, {.fd = stop_}};
+  ::epoll_ctl(epoll_, EPOLL_CTL_ADD, stop_, &event);
   thread_ = std::thread([this] { run(); });
 }
 
 LogRelay::~LogRelay() {
   finish(0);
   ::close(epoll_);
-  ::close(wake_);
+  ::close(stop_);
 }
 
 void LogRelay::add(int out, int err, const std::string& name, const std::string& prefix) {
@@ -61,85 +63,94 @@ void LogRelay::rename(const std::string& name, const std::string& prefix) {
 void LogRelay::finish(int milliseconds) {
   if (!thread_.joinable()) return;
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
-  for (;;) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (streams_.empty() || std::chrono::steady_clock::now() >= give_up) {
-        finishing_ = true;
-        break;
-      }
-    }
+  for (bool over = false; !over && std::chrono::steady_clock::now() < give_up;) {
     ::usleep(500);
+    const std::lock_guard lock(mutex_);
+    over = streams_.empty();
   }
+  stopping_.store(true);
   const std::uint64_t one = 1;
-  if (::write(wake_, &one, sizeof one) < 0) return;
+  if (::write(stop_, &one, sizeof one) < 0) return;
   thread_.join();
 }
 
 void LogRelay::run() {
-  char buffer[64 << 10];
-  for (;;) {
+  std::string buffer(64 << 10, '\0');
+  while (!stopping_.load()) {
     epoll_event events[32];
     const int n = ::epoll_wait(epoll_, events, 32, -1);
-    for (int i = 0; i < n; ++i) {
+    for (int i = 0; i < n && !stopping_.load(); ++i) {
       const int fd = events[i].data.fd;
-      const std::lock_guard lock(mutex_);
-      if (fd == wake_) {
-        if (!finishing_) continue;
-        while (!streams_.empty()) end(streams_.begin()->first);
-        return;
+      if (fd == stop_) continue;
+      std::string text;
+      int to = STDOUT_FILENO;
+      const ssize_t size = ::read(fd, buffer.data(), buffer.size());
+      {
+        const std::lock_guard lock(mutex_);
+        const auto it = streams_.find(fd);
+        if (it == streams_.end()) continue;
+        to = it->second.to;
+        if (size > 0) {
+          text = take(it->second, {buffer.data(), static_cast<std::size_t>(size)});
+        } else if (size == 0 || errno != EINTR) {
+          text = end(fd);
+        }
       }
-      const auto it = streams_.find(fd);
-      if (it == streams_.end()) continue;
-      const ssize_t size = ::read(fd, buffer, sizeof buffer);
-      if (size > 0) {
-        take(fd, it->second, buffer, static_cast<std::size_t>(size));
-      } else if (size == 0 || errno != EINTR) {
-        end(fd);
-      }
+      print(to, text);
     }
   }
+  const std::lock_guard lock(mutex_);
+  while (!streams_.empty()) end(streams_.begin()->first);
 }
 
-void LogRelay::take(int, Stream& stream, const char* data, std::size_t size) {
+std::string LogRelay::take(Stream& stream, std::string_view data) {
   if (stream.file >= 0) {
-    if (stream.written + size > kFileMax) {
+    if (stream.written + data.size() > kFileMax) {
       stream.written = 0;
       if (::ftruncate(stream.file, 0) != 0) stream.written = kFileMax;
     }
-    write_all(stream.file, data, size);
-    stream.written += size;
+    append_to_file(stream.file, data);
+    stream.written += data.size();
   }
-  if (!to_driver_) return;
-  while (size > 0) {
-    const auto* newline = static_cast<const char*>(::memchr(data, '\n', size));
-    const std::size_t piece = newline ? static_cast<std::size_t>(newline - data) : size;
-    stream.partial.append(data, piece);
-    if (newline || stream.partial.size() > kLineMax) {
-      print(stream, stream.partial.data(), stream.partial.size());
+  std::string text;
+  while (to_driver_ && !data.empty()) {
+    const std::size_t newline = data.find('\n');
+    const std::size_t piece = std::min(newline, data.size());
+    stream.partial.append(data.substr(0, piece));
+    if (newline != std::string_view::npos || stream.partial.size() > kLineMax) {
+      text.append(stream.prefix).append(stream.partial).push_back('\n');
       stream.partial.clear();
     }
-    const std::size_t used = piece + (newline ? 1 : 0);
-    data += used;
-    size -= used;
+    data.remove_prefix(newline == std::string_view::npos ? piece : piece + 1);
   }
+  return text;
 }
 
-void LogRelay::print(Stream& stream, const char* line, std::size_t size) {
-  // One write per line, so that lines of different processes do not mix.
-  std::string whole;
-  whole.reserve(stream.prefix.size() + size + 1);
-  whole.append(stream.prefix).append(line, size).push_back('\n');
-  write_all(stream.to, whole.data(), whole.size());
-}
-
-void LogRelay::end(int fd) {
+std::string LogRelay::end(int fd) {
   Stream& stream = streams_.at(fd);
-  if (to_driver_ && !stream.partial.empty()) print(stream, stream.partial.data(), stream.partial.size());
+  std::string text;
+  if (to_driver_ && !stream.partial.empty()) text = stream.prefix + stream.partial + '\n';
   if (stream.file >= 0) ::close(stream.file);
   ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
   ::close(fd);
   streams_.erase(fd);
+  return text;
+}
+
+void LogRelay::print(int to, std::string_view text) {
+  while (!text.empty()) {
+    // A pipe that is writable takes PIPE_BUF bytes without blocking.
+    pollfd polls[2] = {{to, POLLOUT, 0}, {stop_, POLLIN, 0}};
+    if (::poll(polls, 2, -1) < 0 && errno != EINTR) return;
+    if (polls[1].revents && !(polls[0].revents & POLLOUT)) return;  // the session ends and nobody reads
+    if (!(polls[0].revents & POLLOUT)) {
+      if (polls[0].revents) return;  // the driver's output is closed: lines are lost, work is not
+      continue;
+    }
+    const ssize_t n = ::write(to, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
+    if (n < 0 && errno != EINTR && errno != EAGAIN) return;
+    if (n > 0) text.remove_prefix(static_cast<std::size_t>(n));
+  }
 }
 
 }  // namespace mobula::node

@@ -1,11 +1,14 @@
 // Carries what workers print: into a file per process and stream, and, with a prefix per line, to the driver's own output.
 //
-// A thread of its own, so that a slow terminal never holds up the daemon.
+// A thread of its own. The driver's output may be a paused terminal or a pipe that nobody reads: the thread waits for it with
+// nothing locked, and gives up when the session ends, so that neither the daemon nor a session's end ever hangs on it.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 
 namespace mobula::node {
@@ -35,17 +38,18 @@ class LogRelay {
     std::size_t written = 0;
   };
   void run();
-  void take(int fd, Stream& stream, const char* data, std::size_t size);
-  void end(int fd);
-  void print(Stream& stream, const char* line, std::size_t size);
+  // What is to be printed of these bytes: whole lines with their prefix. Under the mutex.
+  std::string take(Stream& stream, std::string_view data);
+  std::string end(int fd);
+  void print(int to, std::string_view text);
 
   const std::string folder_;
   const bool to_driver_;
   int epoll_;
-  int wake_;
+  int stop_;  // an eventfd: readable when the thread is to end
+  std::atomic<bool> stopping_{false};
   std::mutex mutex_;
   std::map<int, Stream> streams_;
-  bool finishing_ = false;
   std::thread thread_;
 };
 

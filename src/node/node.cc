@@ -32,6 +32,7 @@ namespace {
 constexpr std::uint64_t kTagDriver = 1ull << 32;
 constexpr std::uint64_t kTagZygote = 2ull << 32;
 constexpr std::uint64_t kTagBell = 3ull << 32;
+constexpr std::uint64_t kTagDriverEnd = 5ull << 32;
 constexpr std::uint64_t kTagWorker = 4ull << 32;  // | process
 
 constexpr std::uint32_t kDriverProcess = 1;  // the daemon's own entry is 0
@@ -39,11 +40,14 @@ constexpr int kTickMs = 5;           // between looks while something waits
 constexpr int kQuietLooks = 20;      // then the daemon sleeps until it is rung
 constexpr int kOrphanTickMs = 200;   // while a dead process's ledgers stand
 constexpr int kWorkersMax = 1200;
+constexpr std::uint64_t kRingEntriesMax = std::uint64_t{1} << 31;
 constexpr int kZygoteFailuresMax = 3;
 constexpr rlim_t kWorkerStack = 64 << 20;  // recursion by get() runs deep in one worker
 constexpr int kActorStartsMax = 3;    // failed ones, of an actor's process
 constexpr int kLeaveGraceMs = 300;   // for workers to end by themselves
 constexpr int kExitConstructorFailed = 76;
+constexpr int kDeathWaitMs = 2000;       // from SIGKILL to the end of a process
+constexpr std::size_t kForksAtOnce = 64;  // orders without an answer: more could fill both sockets, and block both ends
 
 int open_pidfd(std::uint32_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0)); }
 void signal_pidfd(int pidfd, int signal) { ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0); }
@@ -114,6 +118,11 @@ void Node::unwatch(int fd) { ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
 bool Node::start(const wire::Message& message) {
   if (message.kind != wire::Kind::Start || message.descriptor_count != 2) return false;
   program_ = message.descriptors[0];
+  // Its end by pidfd, too: a child that it forked may keep the socket open after it is dead.
+  const pid_t driver_pid = ::getppid();
+  const int driver_end = open_pidfd(static_cast<std::uint32_t>(driver_pid));
+  if (driver_end >= 0) watch(driver_end, kTagDriverEnd);
+  if (::getppid() != driver_pid) return false;
   std::string arguments;
   char buffer[4096];
   for (ssize_t n; (n = ::read(message.descriptors[1], buffer, sizeof buffer)) > 0;) arguments.append(buffer, static_cast<std::size_t>(n));
@@ -260,12 +269,22 @@ void Node::start_worker(std::optional<core::ClassId> actor) {
   order.descriptors[0] = sockets[1];
   order.descriptors[1] = out[1];
   order.descriptors[2] = err[1];
-  if (!zygote_ready_) {
-    waiting_forks_.push_back(order);
-    return;
+  waiting_forks_.push_back(order);
+  order_forks();
+}
+
+void Node::order_forks() {
+  while (zygote_ready_ && !waiting_forks_.empty() && forks_ordered_ < kForksAtOnce) {
+    wire::Message order = waiting_forks_.front();
+    waiting_forks_.pop_front();
+    const bool sent = wire::send(zygote_socket_, order);
+    for (std::uint32_t i = 0; i < 3; ++i) ::close(order.descriptors[i]);
+    if (sent) {
+      ++forks_ordered_;
+    } else {
+      worker_exited(order.a, 127 << 8);
+    }
   }
-  wire::send(zygote_socket_, order);
-  for (std::uint32_t i = 0; i < 3; ++i) ::close(order.descriptors[i]);
 }
 
 // ---- What processes and the zygote say.
@@ -277,7 +296,8 @@ int Node::run() {
     int timeout = -1;
     if (started) {
       look_round();
-      const bool orphans = recovery_->settle_orphans() | tables_->sweep_orphans();
+      const bool ledgers_left = recovery_->settle_orphans();
+      const bool orphans = tables_->sweep_orphans() || ledgers_left;
       quiet_looks_ = busy_ ? 0 : quiet_looks_ + 1;
       timeout = quiet_looks_ < kQuietLooks ? kTickMs : orphans ? kOrphanTickMs : -1;
       // Announced before the last look: who pushes or blocks after it sees the flag and rings.
@@ -313,6 +333,8 @@ int Node::run() {
           wire::send(driver_, reply);
           return 1;
         }
+      } else if (tag == kTagDriverEnd) {
+        driver_gone_ = true;
       } else if (tag == kTagZygote) {
         hear_zygote();
       } else if ((tag >> 32) == (kTagWorker >> 32)) {
@@ -343,6 +365,7 @@ void Node::serve(int socket, std::uint32_t process) {
       return;
     case wire::Received::Message: break;
   }
+  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);  // nobody sends us any but at the start
   if (message.kind == wire::Kind::Leave && socket == driver_) {
     leave_asked_ = true;
     return;
@@ -394,6 +417,9 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
       if (!owns(message.a) || message.b >= tables_->class_limit()) return refuse(message, wire::Status::Invalid, "no such ring");
       return give(message.c, tables_->open_ring(message.a, message.b), "no memory is left for queues of tasks");
     case wire::Kind::GrowRing:
+      if (message.d == 0 || message.d > kRingEntriesMax || (message.d & (message.d - 1)) != 0) {
+        return refuse(message, wire::Status::Invalid, "no such ring");
+      }
       return give(message.c, tables_->ring_storage(message.d), "no memory is left for queues of tasks");
     case wire::Kind::LeaseExtent: return lease_extent(process, message);
     case wire::Kind::Resources: return report_resources(message);
@@ -409,6 +435,9 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   const std::string demand_text = is_actor ? text.substr(0, split) : text;
   const auto restarts = static_cast<int>(message.b);
   const std::uint64_t creation = message.c;
+  if (is_actor && (split == std::string::npos || shm::Address::unpack(creation).slot / shm::kRecordsPerSegment >= shm::kSegmentsMax)) {
+    return refuse(message, wire::Status::Invalid, "the creation of the actor is no record");
+  }
   const auto retries = static_cast<int>(static_cast<std::int64_t>(message.d));
   message.text_size = 0;
   if (!is_actor) {
@@ -483,12 +512,10 @@ void Node::hear_zygote() {
   if (message.kind == wire::Kind::ZygoteReady) {
     zygote_ready_ = true;
     zygote_failures_ = 0;
-    for (wire::Message& order : waiting_forks_) {
-      wire::send(zygote_socket_, order);
-      for (std::uint32_t i = 0; i < 3; ++i) ::close(order.descriptors[i]);
-    }
-    waiting_forks_.clear();
+    order_forks();
   } else if (message.kind == wire::Kind::Forked) {
+    --forks_ordered_;
+    order_forks();
     const auto it = workers_.find(message.a);
     if (it == workers_.end()) return;
     Worker& worker = it->second;
@@ -511,6 +538,7 @@ void Node::lost_zygote() {
   ::close(zygote_socket_);
   zygote_socket_ = -1;
   zygote_ready_ = false;
+  forks_ordered_ = 0;
   int status = 0;
   ::waitpid(static_cast<pid_t>(zygote_pid_), &status, 0);
   for (wire::Message& order : waiting_forks_) {
@@ -528,7 +556,11 @@ void Node::lost_zygote() {
   std::vector<std::uint32_t> lost;
   for (auto& [process, worker] : workers_) lost.push_back(process);
   for (const std::uint32_t process : lost) {
-    kill_worker(workers_.at(process));
+    // Repairs are for the dead: a worker that still runs would change what we mend.
+    Worker& worker = workers_.at(process);
+    kill_worker(worker);
+    pollfd end{worker.pidfd >= 0 ? worker.pidfd : worker.socket, static_cast<short>(worker.pidfd >= 0 ? POLLIN : 0), 0};
+    if (end.fd >= 0) ::poll(&end, 1, kDeathWaitMs);
     worker_exited(process, SIGKILL);
   }
 }
@@ -591,7 +623,7 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
     step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
     return;
   }
-  const shm::Death cause = cls.kill_request.load() == 1           ? shm::Death::Killed
+  const shm::Death cause = (cls.kill_request.load() & shm::kKill)   ? shm::Death::Killed
                            : end.exit_code == kExitConstructorFailed ? shm::Death::ConstructorFailed
                            : actor.ending && end.signal == 0 && end.exit_code == 0 ? shm::Death::OutOfScope
                                                                      : shm::Death::Crashed;
@@ -604,7 +636,7 @@ void Node::actor_start_failed(std::uint32_t id, const ProcessEnd& end) {
   if (it == actors_.end() || it->second.dead) return;
   Actor& actor = it->second;
   actor.worker = shm::kNone;
-  if (memory_.scheduling_class(id).kill_request.load() == 1) return bury_actor(id, shm::Death::Killed, end);
+  if (memory_.scheduling_class(id).kill_request.load() & shm::kKill) return bury_actor(id, shm::Death::Killed, end);
   if (++actor.failed_starts > kActorStartsMax) return bury_actor(id, shm::Death::NotStarted, end);
   step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
 }
@@ -629,8 +661,8 @@ void Node::close_actors_without_creation(std::uint32_t process) {
     const std::uint32_t owner = memory_.segment_owner(creation.slot / shm::kRecordsPerSegment).load();
     if (std::find(dead.begin(), dead.end(), owner) == dead.end()) continue;
     const std::uint64_t state = memory_.record(creation.slot).state.load();
-    if (shm::word::generation(state) == creation.generation && shm::word::state(state) != shm::State::Free) continue;
-    memory_.scheduling_class(id).kill_request.store(1);
+    const bool never_submitted = shm::word::state(state) == shm::State::Free && shm::word::generation(state) + 1 == creation.generation;
+    if (never_submitted) memory_.scheduling_class(id).kill_request.fetch_or(shm::kKill | shm::kLastHandleGone);
   }
 }
 
@@ -640,21 +672,21 @@ void Node::serve_actors() {
     shm::SchedulingClass& cls = memory_.scheduling_class(id);
     const std::uint64_t request = cls.kill_request.load(std::memory_order_acquire);
     if (actor.dead) {
-      if (request == 2 && actor.worker == shm::kNone) over.push_back(id);
+      if ((request & shm::kLastHandleGone) && actor.worker == shm::kNone) over.push_back(id);
       continue;
     }
     if (request == 0) continue;
     if (actor.worker == shm::kNone) {  // not started, or between two lives
-      if (request == 1) bury_actor(id, shm::Death::Killed, {});
+      if (request & shm::kKill) bury_actor(id, shm::Death::Killed, {});
       else if (depth_of(id) == 0) bury_actor(id, shm::Death::OutOfScope, {});
       continue;
     }
     Worker& worker = workers_.at(actor.worker);
-    if (request == 1) {
+    if (request & shm::kKill) {
       // Its process may not be known yet; then at a later look.
       busy_ = true;
       kill_worker(worker);
-    } else if (request == 2 && !actor.ending) {
+    } else if (!actor.ending) {
       actor.ending = true;
       memory_.process(actor.worker).must_leave.store(1, std::memory_order_seq_cst);
       wake(actor.worker);
@@ -746,8 +778,21 @@ void Node::sample_classes() {
   memory_.header().wants_idle.store(unserved ? 1 : 0, std::memory_order_seq_cst);
 }
 
+// An order may cause the next fact (a worker that cannot be started): that is taken up when all orders before it are carried out.
 void Node::step(const core::WorkerEvent& event) {
-  for (const core::WorkerAction& action : allotment_.step(event, now())) {
+  facts_.push_back(event);
+  if (stepping_) return;
+  stepping_ = true;
+  while (!facts_.empty()) {
+    const core::WorkerEvent next = facts_.front();
+    facts_.pop_front();
+    carry_out(allotment_.step(next, now()));
+  }
+  stepping_ = false;
+}
+
+void Node::carry_out(const core::WorkerActions& actions) {
+  for (const core::WorkerAction& action : actions) {
     if (const auto* start = std::get_if<core::StartWorker>(&action)) {
       start_worker(start->for_actor);
     } else if (const auto* attached = std::get_if<core::AttachWorker>(&action)) {

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -79,7 +80,9 @@ class Node {
   void sample_workers();
   void serve_actors();
   void step(const core::WorkerEvent& event);
+  void carry_out(const core::WorkerActions& actions);
   void start_worker(std::optional<core::ClassId> actor);
+  void order_forks();
   void attach(std::uint32_t worker, std::uint32_t cls);
   void leave_class(std::uint32_t worker);
   void actor_ended(std::uint32_t cls, const ProcessEnd& end, bool wanted);
@@ -111,6 +114,8 @@ class Node {
   std::unique_ptr<Tables> tables_;
   std::unique_ptr<Recovery> recovery_;
   core::WorkerAllotment allotment_;
+  std::deque<core::WorkerEvent> facts_;  // not stepped yet
+  bool stepping_ = false;
   core::ResourceAmounts capacity_;
 
   rlimit user_descriptors_{};
@@ -118,7 +123,8 @@ class Node {
   std::uint32_t zygote_pid_ = 0;
   bool zygote_ready_ = false;
   int zygote_failures_ = 0;
-  std::vector<wire::Message> waiting_forks_;  // until the zygote is ready
+  std::deque<wire::Message> waiting_forks_;  // until the zygote is ready, and has answered earlier ones
+  std::size_t forks_ordered_ = 0;            // and not answered
   std::map<std::uint32_t, Worker> workers_;   // by process
   std::map<std::uint32_t, Actor> actors_;     // by class
   std::map<std::string, std::uint32_t> task_classes_;  // by demand

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 
 #include "mobula/error.h"
 #include "shm/claim.h"
@@ -64,7 +63,7 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   republish_ready(process);
   wake_everybody();
   tables_.orphan_extents(process);
-  orphans_.push_back(process);
+  orphans_.push_back({process, 0});
 }
 
 // Did the change that the dead thread had opened happen? Brings its hold table in line with the answer.
@@ -131,7 +130,8 @@ void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end, c
       for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
         const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
         const std::uint64_t state = memory_.record(slot).state.load();
-        if (word::state(state) == State::Claimed && word::claimer(state) == participant) {
+        const bool unwalked = word::is_final(state) && (state & word::kHasDependents);
+        if ((word::state(state) == State::Claimed || unwalked) && word::claimer(state) == participant) {
           repair_claim(participant, {slot, word::generation(state)}, end, actor);
         }
       }
@@ -175,7 +175,8 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
   }
   if (!again) {
     fail(record, address, {static_cast<std::uint32_t>(code), attempt + 1, end.signal, end.exit_code, end.pid, record.scheduling_class,
-                           static_cast<std::uint64_t>(shm::Death::Crashed)});
+                           static_cast<std::uint64_t>(shm::Death::Crashed)},
+         participant);
     return;
   }
   // What the dead attempt left of a result is nobody's now; its memory is found by orphan_extents.
@@ -191,9 +192,14 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
   publish(record, address);
 }
 
-void Recovery::fail(Record& record, Address address, const shm::CompactError& error) {
+void Recovery::fail(Record& record, Address address, const shm::CompactError& error, std::uint32_t dead) {
   std::uint64_t state = record.state.load(std::memory_order_acquire);
-  while (!word::is_final(state) && word::generation(state) == address.generation) {
+  const auto open = [&] {
+    if (word::generation(state) != address.generation) return false;
+    const State s = word::state(state);
+    return s == State::Ready || s == State::Waiting || (s == State::Claimed && word::claimer(state) == dead);
+  };
+  while (open()) {
     if (!record.state.compare_exchange_weak(state, word::with_claimer(word::with_state(state, State::Claimed), me_), std::memory_order_acq_rel)) {
       continue;
     }
@@ -240,11 +246,13 @@ void Recovery::each_record(std::uint32_t process, const Visit& visit) {
 
 // Records that the dead process made ready and may not have pushed. One that is in a ring already is claimed only once.
 void Recovery::republish_ready(std::uint32_t process) {
+  // Taken before the states are looked at: a call that is Ready then and not listed was never pushed.
+  const std::unordered_set<std::uint64_t> queued_calls = calls_in_rings(process);
   each_record(process, [&](Record& record, std::uint32_t slot) {
     const std::uint64_t state = record.state.load(std::memory_order_acquire);
     const Address address{slot, word::generation(state)};
     if (word::state(state) == State::Ready && record.kind == shm::Kind::Task) publish(record, address);
-    if (word::state(state) == State::Ready && record.kind == shm::Kind::ActorCall && !in_a_ring(record, address)) abandon(record, slot);
+    if (word::state(state) == State::Ready && record.kind == shm::Kind::ActorCall && !queued_calls.contains(address.packed())) abandon(record, slot);
     if (word::state(state) != State::Waiting) return;
     const std::uint64_t open = record.join.load(std::memory_order_acquire);
     if (open & kSubmission) abandon(record, slot);
@@ -255,15 +263,22 @@ void Recovery::republish_ready(std::uint32_t process) {
   });
 }
 
-bool Recovery::in_a_ring(Record& record, Address address) {
-  for (std::uint64_t at = memory_.scheduling_class(record.scheduling_class).rings.load(); at != 0;) {
-    auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
-    for (std::uint64_t t = ring.tail.load(); t < ring.head.load(); ++t) {
-      if (shm::ring::entry(memory_, ring, t).load() == address.packed()) return true;
+// The actor calls of a dead process that its rings, or the daemon's, still hold.
+std::unordered_set<std::uint64_t> Recovery::calls_in_rings(std::uint32_t process) {
+  std::unordered_set<std::uint64_t> calls;
+  for (std::uint32_t c = 0; c < tables_.class_limit(); ++c) {
+    const shm::SchedulingClass& cls = memory_.scheduling_class(c);
+    if (cls.kind.load() != static_cast<std::uint32_t>(shm::ClassKind::Actor)) continue;
+    for (std::uint64_t at = cls.rings.load(); at != 0;) {
+      auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
+      const std::uint32_t pusher = ring.participant.load();
+      if (pusher == me_ || (pusher != shm::kNone && memory_.participant(pusher).process.load() == process)) {
+        for (std::uint64_t t = ring.tail.load(); t < ring.head.load(); ++t) calls.insert(shm::ring::entry(memory_, ring, t).load());
+      }
+      at = ring.next.load();
     }
-    at = ring.next.load();
   }
-  return false;
+  return calls;
 }
 
 // Its submitter died before anybody could know of it.
@@ -309,9 +324,8 @@ bool Recovery::settled(Record& record) {
 
 void Recovery::drop_contents(Record& record) {
   if (record.kind == shm::Kind::Join) return;
-  if (record.kind == shm::Kind::ActorCreate) {
-    std::uint64_t nothing = 0;
-    memory_.scheduling_class(record.scheduling_class).kill_request.compare_exchange_strong(nothing, 2);
+  if (record.kind == shm::Kind::ActorCreate && record.scheduling_class != shm::kNone) {
+    memory_.scheduling_class(record.scheduling_class).kill_request.fetch_or(shm::kLastHandleGone);
   }
   // A put's refs were its owner's own and go with the owner; those of a task's result are counted for the result.
   if ((record.flags & shm::flag::kResultHasRefs) && record.kind != shm::Kind::Put) {
@@ -323,10 +337,15 @@ void Recovery::drop_contents(Record& record) {
   if (record.result_kind == shm::ResultKind::Stored) memory_.give_back(record.result_at());
 }
 
-bool Recovery::try_free(std::uint32_t process) {
-  bool all_settled = true;
-  each_record(process, [&](Record& record, std::uint32_t) { all_settled = all_settled && settled(record); });
-  if (!all_settled) return false;
+bool Recovery::try_free(Orphan& orphan) {
+  const std::uint32_t process = orphan.process;
+  // The record that was in the way the last time probably still is: a look at it is cheap, one at all of them is not.
+  if (orphan.unsettled != 0 && !settled(memory_.record(orphan.unsettled))) return false;
+  orphan.unsettled = 0;
+  each_record(process, [&](Record& record, std::uint32_t slot) {
+    if (orphan.unsettled == 0 && !settled(record)) orphan.unsettled = slot;
+  });
+  if (orphan.unsettled != 0) return false;
   each_record(process, [&](Record& record, std::uint32_t) {
     const std::uint64_t state = record.state.load();
     if (word::state(state) == State::Free) return;
@@ -352,7 +371,7 @@ bool Recovery::try_free(std::uint32_t process) {
 }
 
 bool Recovery::settle_orphans() {
-  std::erase_if(orphans_, [&](std::uint32_t process) { return try_free(process); });
+  std::erase_if(orphans_, [&](Orphan& orphan) { return try_free(orphan); });
   return !orphans_.empty();
 }
 

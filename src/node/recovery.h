@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <unordered_set>
 #include <vector>
 
 #include "node/tables.h"
@@ -49,12 +50,17 @@ class Recovery final : public shm::ReadySink {
   void settle_transfers(std::uint32_t process, bool all);
   void repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor);
   void repair_claim(std::uint32_t participant, shm::Address address, const ProcessEnd& end, const ActorFate* actor);
-  void fail(shm::Record& record, shm::Address address, const shm::CompactError& error);
+  // Unless it is final or somebody who lives has claimed it. `dead`: the participant whose claim does not count.
+  void fail(shm::Record& record, shm::Address address, const shm::CompactError& error, std::uint32_t dead = shm::kNone);
   void release_hold(shm::Address record);
   void republish_ready(std::uint32_t process);
-  bool in_a_ring(shm::Record& record, shm::Address address);
+  std::unordered_set<std::uint64_t> calls_in_rings(std::uint32_t process);
   void wake_everybody();
-  bool try_free(std::uint32_t process);
+  struct Orphan {
+    std::uint32_t process;
+    std::uint32_t unsettled;  // a slot that kept it from being freed; 0: not looked yet
+  };
+  bool try_free(Orphan& orphan);
   bool settled(shm::Record& record);
   void abandon(shm::Record& record, std::uint32_t slot);
   void drop_contents(shm::Record& record);
@@ -64,7 +70,7 @@ class Recovery final : public shm::ReadySink {
   shm::Memory& memory_;
   Tables& tables_;
   const std::uint32_t me_;
-  std::vector<std::uint32_t> orphans_;  // dead processes whose ledgers stand
+  std::vector<Orphan> orphans_;  // dead processes whose ledgers stand
 };
 
 }  // namespace mobula::node

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <set>
+#include <string_view>
 
 #include "shm/processes_test.h"
 
@@ -306,7 +307,7 @@ TEST_CASE("under pressure what processes keep and do not use is taken back, and 
 
 TEST_CASE("giving a block back twice is harmless, whatever its extent's entry stands for by then") {
   struct Shape {
-    const char* name;
+    std::string_view name;
     std::uint64_t size;
     std::uint64_t block_size;
   };
@@ -360,7 +361,7 @@ TEST_CASE("of a dead process's extents, blocks that no record names are taken ba
 
 TEST_CASE("a dead process's block that a record names stays until it is given back, then its extent is free") {
   struct Row {
-    const char* name;
+    std::string_view name;
     bool argument;
     State state;
     bool kept;

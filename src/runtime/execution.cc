@@ -320,8 +320,9 @@ void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& reco
       continue;
     }
     const shm::DeathNote& note = process.memory().scheduling_class(record.scheduling_class).death;
-    record.error() = {static_cast<std::uint32_t>(ErrorCode::kActorDied), 0, note.signal, note.exit_code, note.pid, record.scheduling_class,
-                      note.cause};
+    // No cause yet: it was killed, and the daemon has not buried it.
+    const std::uint32_t cause = note.cause ? note.cause : static_cast<std::uint32_t>(shm::Death::Killed);
+    record.error() = {static_cast<std::uint32_t>(ErrorCode::kActorDied), 0, note.signal, note.exit_code, note.pid, record.scheduling_class, cause};
     record.result_kind = shm::ResultKind::ErrorCode;
     shm::claim::complete(process.memory(), ledger.shared(), record, address, shm::State::Failed, ledger);
     break;

@@ -100,14 +100,16 @@ bool wait_final(Process& process, Record& record, Address address, std::optional
     shm::spin_step(i);
   }
   process.tidy();
-  const Blocked blocked(process, shm::WaitReason::Task, address);
   for (;;) {
-    std::uint32_t low = 0;
-    if (!announce(record, shm::word::kWaiters, low)) return true;
-    shm::crash_point(shm::CrashPoint::WaitRegistered);
-    if (deadline.over()) return is_final(record);
-    // The low half of the state word: little-endian, so it comes first.
-    shm::futex_wait(reinterpret_cast<const std::uint32_t*>(&record.state), low, deadline.slice());
+    {
+      const Blocked blocked(process, shm::WaitReason::Task, address);
+      std::uint32_t low = 0;
+      if (!announce(record, shm::word::kWaiters, low)) return true;
+      shm::crash_point(shm::CrashPoint::WaitRegistered);
+      if (deadline.over()) return is_final(record);
+      // The low half of the state word: little-endian, so it comes first.
+      shm::futex_wait(reinterpret_cast<const std::uint32_t*>(&record.state), low, deadline.slice());
+    }
     if (is_final(record)) return true;
     if (runtime::help(process, record, address)) return true;  // it has become ready meanwhile
     process.tidy();

@@ -77,9 +77,15 @@ void Ledger::dropped_elsewhere(std::uint32_t slot) {
   const std::uint32_t before = process_.counts()[slot].fetch_or(RefCounts::kQueued, std::memory_order_acq_rel);
   if (before & RefCounts::kQueued) return;
   // Its thread may not come round to it for long. A large value's memory need not wait: giving it back twice is harmless.
+  // Its own thread may recycle the slot beside us (an old entry of its queue): what was read counts only if the generation
+  // is still the same afterwards; the block is named with its generation, so being late then does no harm.
   shm::Record& record = process_.memory().record(slot);
-  if (recyclable(slot) && record.result_kind == shm::ResultKind::Stored && !(record.flags & shm::flag::kResultHasRefs)) {
-    process_.memory().give_back(record.result_at());
+  const std::uint32_t generation = shm::word::generation(record.state.load(std::memory_order_acquire));
+  const bool stored = record.result_kind == shm::ResultKind::Stored && !(record.flags & shm::flag::kResultHasRefs);
+  const shm::StoredAt at = record.result_at();
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (stored && recyclable(slot) && shm::word::generation(record.state.load(std::memory_order_relaxed)) == generation) {
+    process_.memory().give_back(at);
   }
   const std::lock_guard lock(returned_mutex_);
   returned_.push_back(slot);
@@ -201,8 +207,8 @@ void Ledger::recycle_one(std::uint32_t slot) {
 void Ledger::end_actor(shm::Record& creation) {
   if (creation.scheduling_class == shm::kNone) return;  // it was refused before it had a class
   shm::SchedulingClass& cls = process_.memory().scheduling_class(creation.scheduling_class);
-  std::uint64_t nothing = 0;
-  if (cls.kill_request.compare_exchange_strong(nothing, 2)) process_.daemon().ring(process_.memory().header());
+  cls.kill_request.fetch_or(shm::kLastHandleGone);
+  process_.daemon().ring(process_.memory().header());
 }
 
 shm::RingHeader& Ledger::ring_of(std::uint32_t scheduling_class) {

@@ -24,7 +24,9 @@ std::atomic<Process*> the_process{nullptr};
 struct ThreadLedger {
   Ledger* ledger = nullptr;
   std::uint64_t session = 0;
+  bool ended = false;
   ~ThreadLedger() {
+    ended = true;
     Process* process = current_process();
     if (ledger && process && process->session() == session) process->return_ledger(ledger);
   }
@@ -63,7 +65,11 @@ std::string demand_text(std::optional<double> cpus, double default_cpus, std::op
   add("CPU", cpus.value_or(default_cpus));
   if (gpus) add("GPU", *gpus);
   if (memory) add("memory", *memory);
+  constexpr std::size_t kNameMax = 100;
+  constexpr std::size_t kNamesMax = 16;
+  if (resources.size() > kNamesMax) throw Error("a demand names " + std::to_string(resources.size()) + " resources; at most 16 are possible");
   for (const auto& [name, amount] : resources) {
+    if (name.size() > kNameMax) throw Error("a resource's name has " + std::to_string(name.size()) + " characters; at most 100 are possible");
     if (name.empty() || name.find_first_of("=\n") != std::string::npos) throw Error("'" + name + "' is no name of a resource");
     if (name == "CPU" || name == "GPU" || name == "memory") {
       throw Error("the demand for " + name + " is given by its own option, not in `resources`");
@@ -80,6 +86,8 @@ std::uint64_t now_ns() {
   ::clock_gettime(CLOCK_MONOTONIC, &t);
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
+
+bool thread_has_ended() { return thread_ledger.ended; }
 
 Process* current_process() { return the_process.load(std::memory_order_acquire); }
 void set_current_process(Process* process) { the_process.store(process, std::memory_order_release); }
@@ -271,6 +279,8 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
   return it->second;
 }
 
+constexpr std::size_t kTypeNameShown = 90;  // in messages and tools
+
 std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string_view type, shm::Address creation) {
   wire::Message message;
   message.kind = wire::Kind::OpenClass;
@@ -278,7 +288,8 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
   message.b = static_cast<std::uint32_t>(options.max_restarts);
   message.c = creation.packed();
   message.d = static_cast<std::uint64_t>(static_cast<std::int64_t>(options.max_task_retries));
-  message.set_text(demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources) + "\n" + std::string(type));
+  message.set_text(demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources) + "\n" +
+                   std::string(type.substr(0, kTypeNameShown)));
   daemon_.demand(message);
   return message.a;
 }
@@ -314,10 +325,13 @@ void release(RefAddress address) noexcept {
   if ((count.fetch_sub(1, std::memory_order_acq_rel) & ~RefCounts::kQueued) != 1) return;
   try {
     if (Ledger* ledger = process->ledger_of(address.slot)) {
+      // A ref may outlive its thread's ledger (a thread_local one): somebody else may write that ledger by now.
+      if (runtime::thread_has_ended()) return ledger->dropped_elsewhere(address.slot);
       Ledger& mine = process->this_ledger();
       ledger == &mine ? ledger->dropped(address.slot) : ledger->dropped_elsewhere(address.slot);
       return;
     }
+    if (runtime::thread_has_ended()) return;  // the hold stays until the process ends
     Ledger& mine = process->this_ledger();
     const std::lock_guard lock(process->holds().mutex);
     if (count.load(std::memory_order_acquire) == 0) process->holds().release(*process, mine, address.slot);

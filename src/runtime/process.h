@@ -143,6 +143,9 @@ class Process {
   std::atomic<std::uint32_t> default_class_{shm::kNone};
 };
 
+// This thread's ledger was given back; only its last thread_local objects still run.
+bool thread_has_ended();
+
 // The running session's process; nullptr: none.
 Process* current_process();
 void set_current_process(Process* process);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +184,7 @@ void init(int argc, char** argv, Config config) {
     throw Error("joining a running node by its address is not built yet; leave Config.address and MOBULA_ADDRESS empty to start a private node");
   }
   const std::string resources = resources_text(config);
+  if (resources.size() > wire::kTextMax) throw Error("Config.resources: too many or too long names");
   const std::uint64_t capacity = store_size(config);
   const std::string program = find_node_program();
 
@@ -215,7 +217,14 @@ void init(int argc, char** argv, Config config) {
     ::waitpid(node_pid, &status, 0);
     throw Error("the node " + program + " could not start: " + why);
   }
-  session_process = std::make_unique<Process>(sockets[0], message, shm::ProcessRole::Driver, nullptr);
+  try {
+    session_process = std::make_unique<Process>(sockets[0], message, shm::ProcessRole::Driver, nullptr);
+  } catch (...) {
+    ::kill(node_pid, SIGTERM);  // our own child; not reaped yet
+    int status = 0;
+    ::waitpid(node_pid, &status, 0);
+    throw;
+  }
   runtime::set_current_process(session_process.get());
 }
 

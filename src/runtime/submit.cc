@@ -35,11 +35,14 @@ struct Encoded {
 };
 
 void check_retries(int retries, const char* option) {
-  if (retries < -1) throw Error(std::string(option) + " is " + std::to_string(retries) + "; it must be -1 (without end), 0 or more");
+  constexpr int kRetriesMax = 250;  // attempts are counted in eight bits of the state word
+  if (retries < -1 || retries > kRetriesMax) {
+    throw Error(std::string(option) + " is " + std::to_string(retries) + "; it must be -1 (without end) or from 0 to " + std::to_string(kRetriesMax));
+  }
 }
 
 // Writes the arguments into the record or the store, and takes a ref to each ref among them until the task is final.
-void place_arguments(Ledger& ledger, Record& record, Address address, const Encoded& arguments, const std::string* name) {
+void place_arguments(Ledger& ledger, Record& record, const Encoded& arguments, const std::string* name) {
   const std::size_t refs = arguments.writer.refs().size();
   const std::uint64_t prefix = name ? (8 + name->size() + kNameAlignment - 1) / kNameAlignment * kNameAlignment : 0;
   const std::uint64_t size = prefix + runtime::size_with_refs(arguments.writer.size(), refs);
@@ -57,8 +60,6 @@ void place_arguments(Ledger& ledger, Record& record, Address address, const Enco
   if (refs == 0) return;
   record.flags |= shm::flag::kArgsHaveRefs;
   for (const RefAddress& ref : arguments.writer.refs()) retain(ref);
-  // An actor's creation keeps its arguments for a restart, until the actor's last handle goes.
-  if (record.kind != shm::Kind::ActorCreate) ledger.holds_arguments(address);
 }
 
 void name_task(Ledger& ledger, Record& record) {
@@ -156,6 +157,21 @@ Record& new_record(Ledger& ledger, Address address, shm::Kind kind, const Functi
   return record;
 }
 
+// Killed counts as dead at once, though the daemon may not have come to it.
+bool is_dead(const shm::SchedulingClass& cls) {
+  return cls.state.load(std::memory_order_seq_cst) == static_cast<std::uint32_t>(shm::ClassState::Dead) ||
+         (cls.kill_request.load(std::memory_order_relaxed) & shm::kKill);
+}
+
+// The daemon empties a dead actor's rings after it has marked the class; we look at the class after our push. So one of us
+// fails the call.
+void fail_if_actor_is_dead(Process& process, Ledger& ledger, Record& record, Address address) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (is_dead(process.memory().scheduling_class(record.scheduling_class))) {
+    runtime::fail_call_of_dead_actor(process, ledger, record, address);
+  }
+}
+
 // A record that was given a slot and cannot be submitted after all.
 class Unsubmitted {
  public:
@@ -187,9 +203,10 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
   record.scheduling_class = scheduling_class;
   record.retries = options ? options->max_retries : 3;
   if (options && options->retry_exceptions) record.flags |= shm::flag::kRetryExceptions;
-  place_arguments(ledger, record, address, {writer, bytes, again, context}, options && !options->name.empty() ? &options->name : nullptr);
+  place_arguments(ledger, record, {writer, bytes, again, context}, options && !options->name.empty() ? &options->name : nullptr);
   guard.submitted();
   submit(ledger, record, address, call);
+  if (!writer.refs().empty()) ledger.holds_arguments(address);
   return runtime::from_shm(address);
 }
 
@@ -206,7 +223,8 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   Record& record = new_record(ledger, address, shm::Kind::ActorCreate, *call.function);
   record.retries = options.max_restarts;
   record.scheduling_class = shm::kNone;
-  place_arguments(ledger, record, address, {writer, bytes, again, context}, nullptr);
+  // Kept for a restart, until the actor's last handle goes.
+  place_arguments(ledger, record, {writer, bytes, again, context}, nullptr);
   record.scheduling_class = process.open_actor_class(options, type, address);
   guard.submitted();
   // The actor's process looks for the record that its class names; no ring carries it.
@@ -217,6 +235,7 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
     record.state.store(shm::word::make(address.generation, State::Ready), std::memory_order_release);
     ledger.publish(record, address);
   }
+  fail_if_actor_is_dead(process, ledger, record, address);  // it could not be started at all
   process.daemon().ring(memory.header());
   return {runtime::from_shm(address), record.scheduling_class};
 }
@@ -230,13 +249,15 @@ RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& write
   Unsubmitted guard(ledger, address);
   Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
   record.scheduling_class = actor.actor_class;
-  place_arguments(ledger, record, address, {writer, bytes, again, context}, nullptr);
+  place_arguments(ledger, record, {writer, bytes, again, context}, nullptr);
   guard.submitted();
-  submit(ledger, record, address, call);
-  // The push came before this look, and the daemon empties the rings after it marks the class: one of us fails the call.
-  if (cls.state.load(std::memory_order_seq_cst) == static_cast<std::uint32_t>(shm::ClassState::Dead)) {
-    runtime::fail_call_of_dead_actor(process, ledger, record, address);
+  if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
+    record.state.store(shm::word::make(address.generation, State::Ready), std::memory_order_release);
+  } else {
+    submit(ledger, record, address, call);
   }
+  if (!writer.refs().empty()) ledger.holds_arguments(address);
+  fail_if_actor_is_dead(process, ledger, record, address);
   return runtime::from_shm(address);
 }
 
@@ -259,7 +280,7 @@ RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain
 void kill_actor(ActorAddress actor, std::uint64_t session) {
   check_ref(actor.creation, session);
   Process& process = runtime::require_process();
-  process.memory().scheduling_class(actor.actor_class).kill_request.store(1, std::memory_order_seq_cst);
+  process.memory().scheduling_class(actor.actor_class).kill_request.fetch_or(shm::kKill, std::memory_order_seq_cst);
   process.daemon().ring(process.memory().header());
 }
 
@@ -273,7 +294,7 @@ OpenBuffer open_buffer(std::uint64_t size) {
   const runtime::Store::Place place = process.store().allocate(size + shm::kCacheLine);
   std::memset(place.data, 0, shm::kCacheLine);
   std::memcpy(place.data, &size, sizeof size);
-  OpenBuffer buffer{place.data + shm::kCacheLine, size, {}};
+  OpenBuffer buffer{place.data + shm::kCacheLine, size, process.session(), {}};
   static_assert(sizeof buffer.place == sizeof place.at);
   std::memcpy(buffer.place, &place.at, sizeof place.at);
   return buffer;
@@ -282,6 +303,7 @@ OpenBuffer open_buffer(std::uint64_t size) {
 RefAddress seal_buffer(OpenBuffer& buffer) {
   if (!buffer.data) throw Error("the Buffer is empty: it was sealed or moved from");
   Process& process = runtime::require_process();
+  if (buffer.session != process.session()) throw Error("the Buffer belongs to a session that has ended");
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Record& record = ledger.record(address);
@@ -297,7 +319,7 @@ RefAddress seal_buffer(OpenBuffer& buffer) {
 }
 
 void abandon_buffer(OpenBuffer& buffer) noexcept {
-  if (Process* process = runtime::current_process()) {
+  if (Process* process = runtime::current_process(); process && process->session() == buffer.session) {
     shm::StoredAt at;
     std::memcpy(&at, buffer.place, sizeof at);
     process->memory().give_back(at);

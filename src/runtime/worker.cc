@@ -78,6 +78,7 @@ class WorkerLoop {
   void wait_unattached() {
     const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
     if (shared_.works_for.exchange(shm::kNone) != shm::kNone) process_.daemon().ring(memory_.header());  // the answer to being detached
+    process_.tidy();
     if (should_leave()) leave(kExitDone);
     if (shared_.assigned_class.load(std::memory_order_acquire) != shm::kNone) return;
     shared_.sleeping.store(1, std::memory_order_seq_cst);
@@ -94,7 +95,9 @@ class WorkerLoop {
       const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
       doorbell_sleep_announce(cls);
       const std::uint64_t state = creation.state.load(std::memory_order_seq_cst);
-      if (shm::word::state(state) == shm::State::Done) {
+      // Its last handle went meanwhile, and the slot with it; or nobody will ever submit it: the daemon lets us go.
+      if (shm::word::generation(state) == address.generation && shm::word::state(state) == shm::State::Failed) leave(kExitConstructorFailed);
+      if (shm::word::generation(state) == address.generation && shm::word::state(state) == shm::State::Done) {
         try {
           construct_again(ledger_, creation, address);
         } catch (const std::exception& e) {
@@ -152,6 +155,7 @@ class WorkerLoop {
   // Runs what the rings hold, each in turn; true if anything was run.
   bool run_ready(std::uint32_t id, shm::SchedulingClass& cls) {
     bool any = false;
+    if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill)) return false;  // nothing runs after kill()
     for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
       for (int turn = 0; turn < kRingTurn; ++turn) {
@@ -160,6 +164,7 @@ class WorkerLoop {
         if (!address) break;
         any = true;
         run_one(cls, ring, address);
+        if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill)) return false;
         if (shared_.assigned_class.load(std::memory_order_relaxed) != id || shared_.must_leave.load(std::memory_order_relaxed)) return true;
       }
       at = ring.next.load(std::memory_order_acquire);
@@ -201,14 +206,14 @@ class WorkerLoop {
       const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
       shm::doorbell::announce_sleep(cls, class_slot);
       shm::crash_point(shm::CrashPoint::SleepAnnounced);
-      const bool stay = has_work(cls) || shared_.assigned_class.load(std::memory_order_seq_cst) != id || should_leave();
+      const bool killed = is_actor_ && (cls.kill_request.load(std::memory_order_seq_cst) & shm::kKill);
+      const bool stay = (has_work(cls) && !killed) || shared_.assigned_class.load(std::memory_order_seq_cst) != id || should_leave();
       if (!stay || (should_leave() && is_actor_ && !has_work(cls) && !rings_empty(cls))) {
         ledger_.tidy_all();
         sleep_on(rung);
       }
       shm::doorbell::withdraw_sleep(cls, class_slot);
     }
-    shm::doorbell::withdraw_sleep(cls, class_slot);
   }
 
   // Looks for work for a few microseconds, if nobody else does. True: there is some.

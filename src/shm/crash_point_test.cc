@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <set>
+#include <string>
 
 #include "shm/processes_test.h"
 
@@ -42,8 +43,10 @@ TEST_CASE("a process dies by SIGKILL at the armed point, in the armed role, at t
                          Row{"claim.moved:2@actor", "actor", true}, Row{"claim.moved:2@actor", "driver", false},
                          Row{"no.such_point", "worker", false}, Row{"claim.take", "worker", false},
                          Row{"", "worker", false}, Row{"submit.pushed", "worker", false}}) {
-    CAPTURE(row.armed);
-    CAPTURE(row.role);
+    const std::string armed = row.armed ? row.armed : "(nothing)";
+    const std::string role = row.role;
+    CAPTURE(armed);
+    CAPTURE(role);
     CHECK(end_of(row.armed, row.role) == (row.dies ? kKilled : kWell));
   }
 }

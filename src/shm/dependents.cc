@@ -76,6 +76,7 @@ void satisfy(const Memory& memory, std::uint32_t slot, std::uint32_t generation,
   const bool is_join = dependent.kind == Kind::Join;
   const std::uint64_t parent = dependent.function;
   const std::uint32_t parent_generation = dependent.scheduling_class;
+  std::atomic_thread_fence(std::memory_order_acquire);  // as a seqlock's reader: the state is loaded after the fields
   std::uint64_t state = dependent.state.load(std::memory_order_acquire);
   while (word::state(state) == State::Waiting && word::generation(state) == generation) {
     if (is_join) {

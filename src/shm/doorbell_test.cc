@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <string_view>
+
 #include "shm/claim.h"
 #include "shm/processes_test.h"
 
@@ -56,7 +58,7 @@ TEST_CASE("who takes back its announcement learns whether somebody woke it meanw
 
 TEST_CASE("a submission wakes a sleeper unless somebody searches, or an awake worker will come soon") {
   struct Row {
-    const char* name;
+    std::string_view name;
     std::uint32_t searcher;
     std::uint32_t quick;
     std::uint64_t depth;

@@ -141,6 +141,9 @@ struct DeathNote {
 };
 enum class Death : std::uint32_t { None, Crashed, Killed, ConstructorFailed, OutOfScope, Exited, SessionOver, Unschedulable, NotStarted };
 
+inline constexpr std::uint64_t kKill = 1;
+inline constexpr std::uint64_t kLastHandleGone = 2;  // no handle names the actor any more
+
 inline constexpr std::uint32_t kSleeperWords = 4;
 
 // One per scheduling class. `rings`, `state`, `attached` and the texts are the daemon's.
@@ -160,7 +163,7 @@ struct alignas(kCacheLine) SchedulingClass {
   std::atomic<std::uint32_t> slot_process[kSleeperWords * 64];  // class_slot -> process
 
   alignas(kCacheLine) std::atomic<std::uint64_t> creation;  // actor: address of the record that creates it
-  std::atomic<std::uint64_t> kill_request;                  // actor: 1 kill, 2 last handle gone, 3 exits by itself
+  std::atomic<std::uint64_t> kill_request;                  // actor: kKill, kLastHandleGone
   std::atomic<std::uint32_t> restarts;
   DeathNote death;
   char name[96];         // class name of an actor, or the resources of a task class, for messages

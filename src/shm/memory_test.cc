@@ -51,7 +51,7 @@ TEST_CASE("a store larger than the machine's addresses is refused") {
 TEST_CASE("a process of another layout does not join, and is told why") {
   Session session;
   struct Row {
-    const char* name;
+    std::string_view name;
     std::uint64_t magic;
     std::uint64_t layout;
     bool joins;
@@ -98,7 +98,6 @@ TEST_CASE("a write through the read-only view faults in its author and changes n
   Session session;
 
   Child child = session.start([](const Memory& memory) {
-    fault_by_default();
     *const_cast<volatile std::byte*>(memory.object(0)) = std::byte{1};
   });
 
@@ -110,8 +109,7 @@ TEST_CASE("of the object window only what was opened can be written, or even rea
   Session session;
   const auto touch = [&](bool open, std::uint64_t at, bool write) {
     Child child = session.start([=](const Memory& memory) {
-      fault_by_default();
-      if (open) MOBULA_CHECK(memory.open_window(2 * kPage, kPage));
+        if (open) MOBULA_CHECK(memory.open_window(2 * kPage, kPage));
       volatile std::byte* byte = memory.object_window(at);
       if (write) {
         *byte = std::byte{7};
@@ -134,7 +132,6 @@ TEST_CASE("a window that was closed again is out of reach, and keeps its bytes")
   Session session;
 
   Child child = session.start([](const Memory& memory) {
-    fault_by_default();
     MOBULA_CHECK(memory.open_window(0, 2 * kPage));
     memory.object_window(0)[0] = std::byte{9};
     memory.close_window(0, kPage);

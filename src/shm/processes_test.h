@@ -21,6 +21,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -63,6 +64,10 @@ struct Ending {
   int code = 0;  // meaningful when signal is 0
   friend bool operator==(const Ending&, const Ending&) = default;
 };
+inline doctest::String toString(const Ending& end) {
+  const std::string text = end.signal != 0 ? "signal " + std::to_string(end.signal) : "exit code " + std::to_string(end.code);
+  return text.c_str();
+}
 inline constexpr Ending kWell{};
 inline constexpr Ending kKilled{SIGKILL, 0};
 
@@ -78,6 +83,8 @@ class Child {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
     ::alarm(kChildSeconds);
+    // A fault or a failed check ends it as it ends any program: doctest's handlers are the parent's, a sanitizer's would exit.
+    for (const int fault : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTERM}) ::signal(fault, SIG_DFL);
     body();
     ::_exit(0);
   }
@@ -114,12 +121,6 @@ inline void die_at(CrashPoint point, int reach = 1) {
       std::string(crash_point_info(point).name) + ":" + std::to_string(reach) + "@worker";
   ::setenv("MOBULA_CRASH_POINT", text.c_str(), 1);
   arm_crash_point("worker");
-}
-
-// In a child: a fault ends it as it ends any program, also where a sanitizer would report it first.
-inline void fault_by_default() {
-  ::signal(SIGSEGV, SIG_DFL);
-  ::signal(SIGBUS, SIG_DFL);
 }
 
 // A session's memory with a valid header, and what the daemon would hand out of its heap.
@@ -216,7 +217,7 @@ void side_by_side(Session& session, Crew crew, int n, const Body& body) {
   for (const pthread_t thread : threads) ::pthread_join(thread, nullptr);
 }
 
-inline const char* name_of(Crew crew) { return crew == Crew::Processes ? "processes" : "threads"; }
+inline std::string_view name_of(Crew crew) { return crew == Crew::Processes ? "processes" : "threads"; }
 
 // A ring as the daemon opens it.
 inline std::uint64_t open_ring(Session& session, std::uint64_t entries = kRingFirstEntries) {

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <string_view>
+
 #include "shm/claim.h"
 #include "shm/processes_test.h"
 
@@ -409,7 +411,7 @@ TEST_CASE("completing rings for who waits for any record, and only then") {
   constexpr std::uint32_t kOwner = 30;
   NoSink sink;
   struct Row {
-    const char* name;
+    std::string_view name;
     std::uint64_t bit;
     std::uint32_t owner;
     std::uint32_t any_rings;

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mobula::wire {
@@ -167,7 +168,7 @@ TEST_CASE("a descriptor passes to another process, which writes into the file it
 
 TEST_CASE("malformed bytes count as a closed connection, and leave no descriptor open") {
   struct Row {
-    const char* name;
+    std::string_view name;
     std::size_t bytes;       // sent of a message with a text of 100
     std::uint32_t text_size;
     std::uint32_t announced;  // descriptors

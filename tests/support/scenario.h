@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -73,10 +74,12 @@ class WorkerReports {
  public:
   // Before the session: workers inherit the folder and come by here, too.
   WorkerReports() {
-    if (!kSanitized) return;
-    ::setenv("MOBULA_TEST_REPORTS", folder_.path().c_str(), 0);
 #ifdef MOBULA_TEST_SANITIZED
-    __sanitizer_set_report_path((std::string(::getenv("MOBULA_TEST_REPORTS")) + "/report").c_str());
+    if (!::getenv(kVariable)) {
+      folder_.emplace();
+      ::setenv(kVariable, folder_->path().c_str(), 1);
+    }
+    __sanitizer_set_report_path((std::string(::getenv(kVariable)) + "/report").c_str());
 #endif
   }
 
@@ -84,7 +87,8 @@ class WorkerReports {
   // written, and by recursion without end.
   bool none_unexpected() const {
     bool none = true;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+    if (!folder_) return none;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_->path())) {
       const std::string text = text_of(entry.path().string());
       const auto has = [&](const char* words) { return text.find(words) != std::string::npos; };
       if (has("AddressSanitizer: SEGV on unknown") || has("ThreadSanitizer: SEGV on unknown") ||
@@ -98,7 +102,8 @@ class WorkerReports {
   }
 
  private:
-  Scratch folder_;
+  static constexpr const char* kVariable = "MOBULA_TEST_REPORTS";
+  std::optional<Scratch> folder_;
 };
 
 // Runs the test cases inside of one session. In a worker it does not return.

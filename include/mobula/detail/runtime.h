@@ -91,6 +91,7 @@ void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> 
 struct OpenBuffer {
   std::byte* data = nullptr;
   std::uint64_t size = 0;
+  std::uint64_t session = 0;
   std::uint64_t place[2] = {};  // the library's
 };
 OpenBuffer open_buffer(std::uint64_t size);

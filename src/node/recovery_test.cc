@@ -1,0 +1,620 @@
+#include "node/recovery.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <string_view>
+
+#include "mobula/error.h"
+#include "shm/holds.h"
+#include "shm/processes_test.h"
+
+namespace mobula::node {
+namespace {
+
+using namespace shm::testing;
+using shm::Address;
+using shm::CrashPoint;
+using shm::HoldOp;
+using shm::Kind;
+using shm::Record;
+using shm::State;
+namespace word = shm::word;
+
+constexpr std::uint32_t kSubmission = 1u << shm::dependents::kSubmissionBit;
+constexpr ProcessEnd kCrash{4711, SIGSEGV, 0};
+
+// A process as the node sees it: its entry, its thread, the thread's segment of records.
+struct Member {
+  std::uint32_t process;
+  std::uint32_t participant;
+  std::uint32_t segment;
+  Address slot(std::uint32_t i, std::uint32_t generation = 1) const {
+    return {segment * shm::kRecordsPerSegment + i, generation};
+  }
+};
+
+// A daemon's shared memory with one scheduling class, a driver and a worker.
+struct World {
+  World() {
+    const std::uint32_t self = *tables.open_process(shm::ProcessRole::Daemon);
+    daemon = *tables.open_participant(self);
+    recovery.emplace(memory, tables, daemon);
+    driver = join(shm::ProcessRole::Driver);
+    worker = join(shm::ProcessRole::Worker);
+    cls = open_class(shm::ClassKind::Task);
+  }
+  Member join(shm::ProcessRole role) {
+    const std::uint32_t process = *tables.open_process(role);
+    const std::uint32_t participant = *tables.open_participant(process);
+    return {process, participant, *tables.lease_segment(participant)};
+  }
+  std::uint32_t open_class(shm::ClassKind kind) {
+    const std::uint32_t id = *tables.open_class();
+    shm::SchedulingClass& c = memory.scheduling_class(id);
+    c.kind.store(static_cast<std::uint32_t>(kind));
+    c.state.store(static_cast<std::uint32_t>(shm::ClassState::Open));
+    for (auto& process : c.slot_process) process.store(shm::kNone);
+    recovery->open_class_ring(id);
+    return id;
+  }
+  Record& record(Address address) { return memory.record(address.slot); }
+  Record& make(Address address, Kind kind = Kind::Task) {
+    Record& r = make_task(memory, address);
+    r.kind = kind;
+    r.scheduling_class = cls;
+    r.retries = 3;
+    return r;
+  }
+  void set(Address address, State state) { record(address).state.store(word::make(address.generation, state)); }
+  State state(Address address) {
+    const std::uint64_t seen = record(address).state.load();
+    REQUIRE(word::generation(seen) == address.generation);
+    return word::state(seen);
+  }
+  void claim_by(Member& member, Address address) {
+    shm::claim::intend(memory.participant(member.participant), address);
+    REQUIRE(shm::claim::take(record(address), address, member.participant));
+  }
+  shm::RingHeader& ring(std::uint64_t offset) { return ring_at(memory, offset); }
+  shm::RingHeader& daemon_ring(std::uint32_t id) { return ring(memory.scheduling_class(id).rings.load()); }
+
+  // Takes everything that the class's rings hold, as a worker would, and completes it. Returns the records in order.
+  std::vector<Address> run_all(std::uint32_t id, shm::claim::Order order = shm::claim::Order::Any) {
+    const Member runner = join(shm::ProcessRole::Worker);
+    shm::Participant& me = memory.participant(runner.participant);
+    std::vector<Address> ran;
+    for (std::uint64_t at = memory.scheduling_class(id).rings.load(); at != 0; at = ring(at).next.load()) {
+      while (const Address address = shm::claim::next(memory, ring(at), me, runner.participant, order)) {
+        ran.push_back(address);
+        shm::claim::complete(memory, me, record(address), address, State::Done, *recovery);
+        shm::claim::forget(me);
+      }
+    }
+    return ran;
+  }
+  std::uint32_t holds(Address address) { return shm::holds::count(record(address).refs.load()); }
+  shm::HoldEntry& line(const Member& member, std::uint32_t i) {
+    return reinterpret_cast<shm::HoldEntry*>(memory.segment(memory.process(member.process).hold_segments[0].load()))[i];
+  }
+  void hold(const Member& member, std::uint32_t i, Address address, Address container = {}) {
+    line(member, i).container.store(container.packed());
+    shm::holds::open(memory.participant(member.participant), HoldOp::Hold, address, i);
+    shm::holds::change(memory, member.participant, record(address), +1);
+    line(member, i).record.store(address.packed());
+    shm::holds::close(memory.participant(member.participant));
+  }
+
+  Session session;
+  shm::Memory& memory = session.memory();
+  Tables tables{memory, 1, 2};
+  std::uint32_t daemon = 0;
+  std::optional<Recovery> recovery;
+  Member driver{};
+  Member worker{};
+  std::uint32_t cls = 0;
+};
+
+// ---- Claims
+
+TEST_CASE("a worker that really dies at any step of a claim costs no record, and its claimed one is run again") {
+  for (const CrashPoint point : {CrashPoint::ClaimIntent, CrashPoint::ClaimTaken, CrashPoint::ClaimMoved, CrashPoint::CompleteDone,
+                                 CrashPoint::CompleteWoken}) {
+    for (const int reach : {1, 7}) {
+      CAPTURE(shm::crash_point_info(point).name);
+      CAPTURE(reach);
+      World world;
+      const std::uint64_t offset = *world.tables.open_ring(world.driver.participant, world.cls);
+      constexpr std::uint32_t kRecords = 10;
+      for (std::uint32_t i = 1; i <= kRecords; ++i) {
+        const Address address = world.driver.slot(i);
+        make_ready(world.make(address), address);
+        shm::ring::push(world.memory, world.ring(offset), address);
+      }
+      Child child = world.session.start([&](const shm::Memory& memory) {
+        die_at(point, reach);
+        shm::Participant& me = memory.participant(world.worker.participant);
+        NoSink sink;
+        while (const Address address =
+                   shm::claim::next(memory, ring_at(memory, offset), me, world.worker.participant, shm::claim::Order::Any)) {
+          shm::claim::complete(memory, me, memory.record(address.slot), address, State::Done, sink);
+          shm::claim::forget(me);
+        }
+      });
+      REQUIRE(child.end() == kKilled);
+
+      world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+      const std::vector<Address> ran = world.run_all(world.cls);
+      const bool completed = point == CrashPoint::CompleteDone || point == CrashPoint::CompleteWoken;
+      CHECK(ran.size() == kRecords - static_cast<std::uint32_t>(reach) + (completed ? 0 : 1));
+      std::uint32_t attempts = 0;
+      for (std::uint32_t i = 1; i <= kRecords; ++i) {
+        CHECK(world.state(world.driver.slot(i)) == State::Done);
+        attempts += word::attempt(world.record(world.driver.slot(i)).state.load());
+      }
+      CHECK(attempts == (point == CrashPoint::ClaimTaken || point == CrashPoint::ClaimMoved ? 1 : 0));
+      CHECK_FALSE(world.recovery->settle_orphans());
+    }
+  }
+}
+
+TEST_CASE("a claimed task is tried again while retries are left, and then fails with what is known of the end") {
+  struct Row {
+    std::int32_t retries;
+    std::uint32_t attempt;
+    bool again;
+  };
+  for (const Row& row : {Row{0, 0, false}, Row{1, 0, true}, Row{1, 1, false}, Row{3, 2, true}, Row{3, 3, false}, Row{-1, 0, true},
+                         Row{-1, 200, true}}) {
+    CAPTURE(row.retries);
+    CAPTURE(row.attempt);
+    World world;
+    const Address address = world.driver.slot(1, 5);
+    Record& record = world.make(address);
+    record.retries = row.retries;
+    std::uint64_t ready = word::make(5, State::Ready);
+    for (std::uint32_t i = 0; i < row.attempt; ++i) ready = word::with_next_attempt(ready);
+    record.state.store(ready | word::kAnyWaiter);
+    world.claim_by(world.worker, address);
+    record.result_kind = shm::ResultKind::Stored;  // half done
+    record.flags |= shm::flag::kResultHasRefs;
+
+    world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+    CHECK((record.flags & shm::flag::kResultHasRefs) == 0);
+    if (row.again) {
+      CHECK(world.state(address) == State::Ready);
+      CHECK(word::attempt(record.state.load()) == row.attempt + 1);
+      CHECK((record.state.load() & word::kAnyWaiter) != 0);
+      CHECK(record.result_kind == shm::ResultKind::None);
+      CHECK(world.run_all(world.cls) == std::vector{address});
+    } else {
+      CHECK(world.state(address) == State::Failed);
+      REQUIRE(record.result_kind == shm::ResultKind::ErrorCode);
+      CHECK(record.error().code == static_cast<std::uint32_t>(ErrorCode::kWorkerCrashed));
+      CHECK(record.error().attempts == row.attempt + 1);
+      CHECK(record.error().signal == SIGSEGV);
+      CHECK(record.error().pid == 4711);
+      CHECK(world.run_all(world.cls).empty());
+    }
+  }
+}
+
+TEST_CASE("all claims of nested execution are opened again, also those deeper than the list of intents") {
+  World world;
+  constexpr std::uint32_t kDepth = shm::kIntentsMax + 10;
+  for (std::uint32_t i = 1; i <= kDepth; ++i) {
+    make_ready(world.make(world.driver.slot(i)), world.driver.slot(i));
+    world.claim_by(world.worker, world.driver.slot(i));
+  }
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+  CHECK(world.run_all(world.cls).size() == kDepth);
+}
+
+TEST_CASE("an intent for a record that somebody else took, or that is recycled, changes nothing") {
+  World world;
+  const Member other = world.join(shm::ProcessRole::Worker);
+  const Address taken = world.driver.slot(1);
+  const Address recycled = world.driver.slot(2);
+  world.make(taken).state.store(word::with_claimer(word::make(1, State::Claimed), other.participant));
+  world.make(recycled).state.store(word::make(2, State::Waiting));
+  shm::claim::intend(world.memory.participant(world.worker.participant), taken);
+  shm::claim::intend(world.memory.participant(world.worker.participant), recycled);
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+  CHECK(word::claimer(world.record(taken).state.load()) == other.participant);
+  CHECK(world.state(taken) == State::Claimed);
+  CHECK(word::state(world.record(recycled).state.load()) == State::Waiting);
+  CHECK(world.run_all(world.cls).empty());
+}
+
+TEST_CASE("a dependent whose walker died at any step becomes ready, and runs once") {
+  for (const CrashPoint point : {CrashPoint::CompleteDone, CrashPoint::WalkCursor, CrashPoint::WalkSatisfied, CrashPoint::WalkReady,
+                                 CrashPoint::WalkFinished}) {
+    CAPTURE(shm::crash_point_info(point).name);
+    World world;
+    const Address target = world.driver.slot(1);
+    const Address dependent = world.driver.slot(2);
+    make_ready(world.make(target), target);
+    Record& waiting = world.make(dependent);
+    waiting.dependencies = 1;
+    waiting.dependency[0].target = target.packed();
+    waiting.join.store(shm::dependents::join_word(1, 1));
+    world.set(dependent, State::Waiting);
+    REQUIRE(shm::dependents::hang(world.record(target), waiting, dependent.slot, 0));
+    const std::uint64_t offset = *world.tables.open_ring(world.worker.participant, world.cls);
+    Child child = world.session.start([&](const shm::Memory& memory) {
+      struct Sink final : shm::ReadySink {
+        Sink(const shm::Memory& m, shm::RingHeader& r) : memory(m), ring(r) {}
+        void publish(Record&, Address address) override { shm::ring::push(memory, ring, address); }
+        const shm::Memory& memory;
+        shm::RingHeader& ring;
+      } sink(memory, ring_at(memory, offset));
+      die_at(point);
+      shm::Participant& me = memory.participant(world.worker.participant);
+      shm::claim::intend(me, target);
+      MOBULA_CHECK(shm::claim::take(memory.record(target.slot), target, world.worker.participant));
+      shm::claim::complete(memory, me, memory.record(target.slot), target, State::Done, sink);
+    });
+    REQUIRE(child.end() == kKilled);
+
+    world.recovery->repair(world.worker.process, kCrash, nullptr);
+    CHECK(world.run_all(world.cls) == std::vector{dependent});
+    CHECK((world.record(target).state.load() & word::kHasDependents) == 0);
+    CHECK_FALSE(world.recovery->settle_orphans());
+  }
+}
+
+// ---- What the dead had submitted
+
+TEST_CASE("what a dead submitter left is published if it was whole, given up if nobody can know of it, and settles") {
+  struct Row {
+    std::string_view name;
+    Kind kind;
+    State state;
+    std::uint32_t open;  // bits of its join word
+    bool runs;
+    State after;         // of the repair
+  };
+  for (const Row& row : {Row{"fields written, still free", Kind::Task, State::Free, 0, false, State::Free},
+                         Row{"ready, in no ring", Kind::Task, State::Ready, 0, true, State::Ready},
+                         Row{"hung, submission open", Kind::Task, State::Waiting, kSubmission, false, State::Failed},
+                         Row{"last edge closed, not ready yet", Kind::Task, State::Waiting, 0, true, State::Ready},
+                         Row{"a join, submission open", Kind::Join, State::Waiting, kSubmission, false, State::Done},
+                         Row{"a call that is in no ring", Kind::ActorCall, State::Ready, 0, false, State::Failed},
+                         Row{"a call, submission open", Kind::ActorCall, State::Waiting, kSubmission, false, State::Failed}}) {
+    CAPTURE(row.name);
+    World world;
+    const Address address = world.worker.slot(1);
+    Record& record = world.make(address, row.kind);
+    if (row.kind == Kind::Join) record.function = shm::dependents::link(world.driver.slot(1).slot, 0);
+    record.join.store(shm::dependents::join_word(1, row.open));
+    record.state.store(word::make(row.state == State::Free ? 0 : 1, row.state));
+
+    world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+    if (row.state != State::Free) CHECK(world.state(address) == row.after);
+    if (row.after == State::Failed) CHECK(record.error().code == static_cast<std::uint32_t>(ErrorCode::kTaskCancelled));
+    CHECK(world.run_all(world.cls) == (row.runs ? std::vector{address} : std::vector<Address>{}));
+    CHECK_FALSE(world.recovery->settle_orphans());
+    CHECK(word::state(record.state.load()) == State::Free);
+    CHECK(world.memory.process(world.worker.process).role.load() == static_cast<std::uint32_t>(shm::ProcessRole::None));
+  }
+}
+
+TEST_CASE("a join whose submitter died before passing it up makes its parent ready, whoever owns the parent") {
+  World world;
+  const Address parent = world.driver.slot(1);
+  const Address join = world.worker.slot(1);
+  Record& waiting = world.make(parent);
+  waiting.dependencies = 1;
+  waiting.join.store(shm::dependents::join_word(1, 1));
+  world.set(parent, State::Waiting);
+  Record& record = world.make(join, Kind::Join);
+  record.function = shm::dependents::link(parent.slot, 0);
+  record.scheduling_class = 1;  // the parent's generation
+  record.join.store(shm::dependents::join_word(1, 0));
+  world.set(join, State::Waiting);
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+  CHECK(world.run_all(world.cls) == std::vector{parent});
+  CHECK_FALSE(world.recovery->settle_orphans());
+}
+
+TEST_CASE("a dead process's ledger stays while a record of it runs, waits, is walked or is held, and goes when none does") {
+  struct Row {
+    std::string_view name;
+    State state;
+    std::uint64_t bits;
+    bool held;
+    bool settled;
+  };
+  for (const Row& row : {Row{"done", State::Done, 0, false, true}, Row{"failed", State::Failed, 0, false, true},
+                         Row{"done and held", State::Done, 0, true, false},
+                         Row{"claimed by a living worker", State::Claimed, 0, false, false},
+                         Row{"done, its dependents not told", State::Done, word::kHasDependents, false, false}}) {
+    CAPTURE(row.name);
+    World world;
+    const Address address = world.worker.slot(9);
+    Record& record = world.make(address);
+    record.state.store(word::make(1, row.state) | row.bits);
+    REQUIRE(world.tables.lease_holds(world.driver.process, 0));
+    if (row.held) world.hold(world.driver, 0, address);
+    const std::uint64_t own_ring = *world.tables.open_ring(world.worker.participant, world.cls);
+
+    world.recovery->repair(world.worker.process, kCrash, nullptr);
+    CHECK(world.recovery->settle_orphans() == !row.settled);
+    CHECK(word::state(record.state.load()) == (row.settled ? State::Free : row.state));
+    if (row.settled) {
+      CHECK(world.ring(own_ring).participant.load() == shm::kNone);
+      continue;
+    }
+    // The reason goes away.
+    record.state.store(word::make(1, State::Done));
+    if (row.held) {
+      world.recovery->repair(world.driver.process, kCrash, nullptr);
+      CHECK(world.recovery->settle_orphans());  // the holder goes first
+    }
+    CHECK_FALSE(world.recovery->settle_orphans());
+    CHECK(word::state(record.state.load()) == State::Free);
+    CHECK(word::generation(record.state.load()) == 1);  // the next use is of another generation
+    CHECK(record.refs.load() == 0);
+  }
+}
+
+TEST_CASE("a failed record is not freed while an edge of it hangs on a record that was not walked") {
+  World world;
+  const Address target = world.driver.slot(1);
+  const Address dependent = world.worker.slot(1);
+  make_ready(world.make(target), target);
+  Record& waiting = world.make(dependent);
+  waiting.dependencies = 1;
+  waiting.dependency[0].target = target.packed();
+  waiting.join.store(shm::dependents::join_word(1, 1 | kSubmission));
+  world.set(dependent, State::Waiting);
+  REQUIRE(shm::dependents::hang(world.record(target), waiting, dependent.slot, 0));
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+  CHECK(world.state(dependent) == State::Failed);
+  CHECK(world.recovery->settle_orphans());
+  const Member runner = world.join(shm::ProcessRole::Worker);
+  world.claim_by(world.driver, target);
+  shm::claim::complete(world.memory, world.memory.participant(runner.participant), world.record(target), target, State::Done,
+                       *world.recovery);
+  CHECK_FALSE(world.recovery->settle_orphans());
+  CHECK(world.run_all(world.cls).empty());
+}
+
+// ---- Holds
+
+TEST_CASE("a process that dies at any step of holding or releasing holds, in the end, nothing") {
+  for (const CrashPoint point :
+       {CrashPoint::HoldIntent, CrashPoint::HoldCounted, CrashPoint::ReleaseIntent, CrashPoint::ReleaseCounted}) {
+    for (const int reach : {1, 2, 3}) {
+      CAPTURE(shm::crash_point_info(point).name);
+      CAPTURE(reach);
+      World world;
+      const Address held = world.driver.slot(1);
+      world.make(held);
+      world.set(held, State::Done);
+      REQUIRE(world.tables.lease_holds(world.worker.process, 0));
+      const Member other = world.join(shm::ProcessRole::Worker);
+      REQUIRE(world.tables.lease_holds(other.process, 0));
+      world.hold(other, 0, held);
+      Child child = world.session.start([&](const shm::Memory& memory) {
+        die_at(point, reach);
+        shm::Participant& me = memory.participant(world.worker.participant);
+        auto* lines = reinterpret_cast<shm::HoldEntry*>(
+            memory.segment(memory.process(world.worker.process).hold_segments[0].load()));
+        for (std::uint32_t i = 0; i < 6; ++i) {
+          shm::holds::open(me, HoldOp::Hold, held, i);
+          shm::crash_point(CrashPoint::HoldIntent);
+          shm::holds::change(memory, world.worker.participant, memory.record(held.slot), +1);
+          shm::crash_point(CrashPoint::HoldCounted);
+          lines[i].record.store(held.packed());
+          shm::holds::close(me);
+          if (i % 2 == 0) continue;  // stays held
+          shm::holds::open(me, HoldOp::Release, held, i);
+          shm::crash_point(CrashPoint::ReleaseIntent);
+          shm::holds::change(memory, world.worker.participant, memory.record(held.slot), -1);
+          shm::crash_point(CrashPoint::ReleaseCounted);
+          lines[i].record.store(0);
+          shm::holds::close(me);
+        }
+      });
+      REQUIRE(child.end() == kKilled);
+
+      world.recovery->repair(world.worker.process, kCrash, nullptr);
+      CHECK_FALSE(world.recovery->settle_orphans());
+      CHECK(world.holds(held) == 1);  // the other's
+    }
+  }
+}
+
+TEST_CASE("holds on their way into a result stay if the result was published, and go if it was not") {
+  struct Row {
+    std::string_view name;
+    std::uint64_t container;  // its state word
+    bool kept;
+  };
+  World shape;
+  const std::uint32_t dead = shape.worker.participant;
+  for (const Row& row : {Row{"still running", word::with_claimer(word::make(2, State::Claimed), dead), false},
+                         Row{"done", word::make(2, State::Done), true}, Row{"done and recycled", word::make(2, State::Free), true},
+                         Row{"done, recycled and used again", word::make(3, State::Claimed), true}}) {
+    CAPTURE(row.name);
+    World world;
+    const Address container = world.driver.slot(1, 2);
+    const Address inner = world.driver.slot(2);
+    world.make(container).state.store(row.container);
+    world.make(inner);
+    world.set(inner, State::Done);
+    REQUIRE(world.tables.lease_holds(world.worker.process, 0));
+    world.hold(world.worker, 0, inner, container);
+    world.hold(world.worker, 1, inner);  // its own
+
+    world.recovery->repair(world.worker.process, kCrash, nullptr);
+    world.recovery->settle_orphans();
+    CHECK(world.holds(inner) == (row.kept ? 1 : 0));
+  }
+}
+
+TEST_CASE("the refs inside a result that was being recycled are released once each, wherever its owner died") {
+  constexpr std::uint32_t kRefs = 3;
+  for (const CrashPoint point : {CrashPoint::RecycleStarted, CrashPoint::ReleaseIntent, CrashPoint::ReleaseCounted,
+                                 CrashPoint::RecyclePayload}) {
+    for (int reach = 1; reach <= static_cast<int>(kRefs); ++reach) {
+      if (reach > 1 && (point == CrashPoint::RecycleStarted || point == CrashPoint::RecyclePayload)) continue;
+      CAPTURE(shm::crash_point_info(point).name);
+      CAPTURE(reach);
+      World world;
+      const Address container = world.worker.slot(1);
+      Record& record = world.make(container);
+      record.result_kind = shm::ResultKind::Inline;
+      record.flags |= shm::flag::kResultHasRefs;
+      record.refs_released = 0;
+      record.result_size = 8 * (kRefs + 1);
+      std::uint64_t table[kRefs + 1];
+      for (std::uint32_t i = 0; i < kRefs; ++i) {
+        const Address inner = world.driver.slot(10 + i);
+        world.make(inner);
+        world.set(inner, State::Done);
+        world.record(inner).refs.store(shm::holds::make(1, 0, 0));  // the container's
+        table[i] = inner.packed();
+      }
+      table[kRefs] = kRefs;
+      std::memcpy(record.result_inline, table, sizeof table);
+      world.set(container, State::Done);
+      Child child = world.session.start([&](const shm::Memory& memory) {
+        die_at(point, reach);
+        Record& r = memory.record(container.slot);
+        shm::Participant& me = memory.participant(world.worker.participant);
+        shm::crash_point(CrashPoint::RecycleStarted);
+        for (std::uint32_t i = 0; i < kRefs; ++i) {
+          const Address inner = Address::unpack(table[i]);
+          shm::holds::open(me, HoldOp::ReleaseContained, inner, i, container);
+          shm::crash_point(CrashPoint::ReleaseIntent);
+          shm::holds::change(memory, world.worker.participant, memory.record(inner.slot), -1);
+          shm::crash_point(CrashPoint::ReleaseCounted);
+          r.refs_released = i + 1;
+          shm::holds::close(me);
+        }
+        shm::crash_point(CrashPoint::RecyclePayload);
+      });
+      REQUIRE(child.end() == kKilled);
+
+      world.recovery->repair(world.worker.process, kCrash, nullptr);
+      CHECK_FALSE(world.recovery->settle_orphans());
+      for (std::uint32_t i = 0; i < kRefs; ++i) CHECK(world.holds(world.driver.slot(10 + i)) == 0);
+    }
+  }
+}
+
+// ---- Actors
+
+TEST_CASE("an actor's interrupted call is repeated before all others, as often as it may be") {
+  struct Row {
+    std::string_view name;
+    bool restarts;
+    int max_task_retries;
+    std::uint32_t attempt;
+    bool again;
+    ErrorCode code;
+  };
+  for (const Row& row : {Row{"restarts, one retry left", true, 1, 0, true, ErrorCode::kNone},
+                         Row{"restarts, none left", true, 1, 1, false, ErrorCode::kActorUnavailable},
+                         Row{"restarts, no retries", true, 0, 0, false, ErrorCode::kActorUnavailable},
+                         Row{"restarts, retries without end", true, -1, 100, true, ErrorCode::kNone},
+                         Row{"does not restart", false, -1, 0, false, ErrorCode::kActorDied}}) {
+    CAPTURE(row.name);
+    World world;
+    const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+    const std::uint64_t offset = *world.tables.open_ring(world.driver.participant, actor);
+    for (std::uint32_t i = 1; i <= 3; ++i) {
+      Record& record = world.make(world.driver.slot(i), Kind::ActorCall);
+      record.scheduling_class = actor;
+      make_ready(record, world.driver.slot(i));
+      shm::ring::push(world.memory, world.ring(offset), world.driver.slot(i));
+    }
+    Record& first = world.record(world.driver.slot(1));
+    std::uint64_t state = first.state.load();
+    for (std::uint32_t i = 0; i < row.attempt; ++i) state = word::with_next_attempt(state);
+    first.state.store(state);
+    shm::Participant& me = world.memory.participant(world.worker.participant);
+    REQUIRE(shm::claim::next(world.memory, world.ring(offset), me, world.worker.participant, shm::claim::Order::AsSubmitted) ==
+            world.driver.slot(1));
+
+    const Recovery::ActorFate fate{row.restarts, row.max_task_retries};
+    world.recovery->repair(world.worker.process, kCrash, &fate);
+
+    std::vector<Address> rest{world.driver.slot(2), world.driver.slot(3)};
+    if (row.again) {
+      rest.insert(rest.begin(), world.driver.slot(1));
+    } else {
+      CHECK(world.state(world.driver.slot(1)) == State::Failed);
+      CHECK(first.error().code == static_cast<std::uint32_t>(row.code));
+    }
+    CHECK(world.run_all(actor, shm::claim::Order::AsSubmitted) == rest);
+  }
+}
+
+TEST_CASE("calls to an actor that stays dead fail with its end, wherever they wait") {
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  shm::SchedulingClass& cls = world.memory.scheduling_class(actor);
+  const std::uint64_t offset = *world.tables.open_ring(world.driver.participant, actor);
+  const Address creation = world.driver.slot(10);
+  world.make(creation, Kind::ActorCreate).scheduling_class = actor;
+  world.set(creation, State::Waiting);
+  cls.creation.store(creation.packed());
+  cls.death = {static_cast<std::uint32_t>(shm::Death::Crashed), SIGKILL, 0, 99};
+  const State states[] = {State::Ready, State::Waiting, State::Done, State::Ready};
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    world.make(world.driver.slot(i + 1), Kind::ActorCall).scheduling_class = actor;
+    world.set(world.driver.slot(i + 1), states[i]);
+    shm::ring::push(world.memory, world.ring(offset), world.driver.slot(i + 1));
+  }
+  world.record(world.driver.slot(4)).state.store(word::make(2, State::Ready));  // its entry is of generation 1
+
+  world.recovery->fail_calls(actor);
+
+  for (const Address failed : {creation, world.driver.slot(1), world.driver.slot(2)}) {
+    CHECK(world.state(failed) == State::Failed);
+    const shm::CompactError& error = world.record(failed).error();
+    CHECK(error.code == static_cast<std::uint32_t>(ErrorCode::kActorDied));
+    CHECK(error.signal == SIGKILL);
+    CHECK(error.pid == 99);
+    CHECK(error.detail == static_cast<std::uint64_t>(shm::Death::Crashed));
+  }
+  CHECK(world.state(world.driver.slot(3)) == State::Done);
+  CHECK(world.state(world.driver.slot(4, 2)) == State::Ready);
+  CHECK(world.ring(offset).empty());
+}
+
+TEST_CASE("more tasks than the daemon's ring holds are opened again when their submitter and claimers die") {
+  World world;
+  constexpr std::uint32_t kRecords = 3000;
+  for (std::uint32_t i = 1; i <= kRecords; ++i) make_ready(world.make(world.worker.slot(i)), world.worker.slot(i));
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+  CHECK(world.daemon_ring(world.cls).stages.load() > 1);
+  CHECK(world.run_all(world.cls).size() == kRecords);
+  CHECK_FALSE(world.recovery->settle_orphans());
+}
+
+TEST_CASE("everybody who sleeps looks again after a death") {
+  World world;
+  const std::uint32_t any = world.memory.header().any_bell.value.load();
+  const std::uint32_t own = world.memory.process(world.driver.process).bell.value.load();
+  const std::uint32_t completions = world.memory.participant(world.driver.participant).completions.value.load();
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+  CHECK(world.memory.header().any_bell.value.load() != any);
+  CHECK(world.memory.process(world.driver.process).bell.value.load() != own);
+  CHECK(world.memory.participant(world.driver.participant).completions.value.load() != completions);
+}
+
+}  // namespace
+}  // namespace mobula::node
