@@ -66,7 +66,9 @@ struct World {
     r.retries = 3;
     return r;
   }
-  void set(Address address, State state) { record(address).state.store(word::make(address.generation, state)); }
+  void set(Address address, State state) {
+    record(address).state.store(word::make(address.generation, state));
+  }
   State state(Address address) {
     const std::uint64_t seen = record(address).state.load();
     REQUIRE(word::generation(seen) == address.generation);
@@ -77,15 +79,20 @@ struct World {
     REQUIRE(shm::claim::take(record(address), address, member.participant));
   }
   shm::RingHeader& ring(std::uint64_t offset) { return ring_at(memory, offset); }
-  shm::RingHeader& daemon_ring(std::uint32_t id) { return ring(memory.scheduling_class(id).rings.load()); }
+  shm::RingHeader& daemon_ring(std::uint32_t id) {
+    return ring(memory.scheduling_class(id).rings.load());
+  }
 
-  // Takes everything that the class's rings hold, as a worker would, and completes it. Returns the records in order.
+  // Takes everything that the class's rings hold, as a worker would, and completes it. Returns the
+  // records in order.
   std::vector<Address> run_all(std::uint32_t id, shm::claim::Order order = shm::claim::Order::Any) {
     const Member runner = join(shm::ProcessRole::Worker);
     shm::Participant& me = memory.participant(runner.participant);
     std::vector<Address> ran;
-    for (std::uint64_t at = memory.scheduling_class(id).rings.load(); at != 0; at = ring(at).next.load()) {
-      while (const Address address = shm::claim::next(memory, ring(at), me, runner.participant, order)) {
+    for (std::uint64_t at = memory.scheduling_class(id).rings.load(); at != 0;
+         at = ring(at).next.load()) {
+      while (const Address address =
+                 shm::claim::next(memory, ring(at), me, runner.participant, order)) {
         ran.push_back(address);
         shm::claim::complete(memory, me, record(address), address, State::Done, *recovery);
         shm::claim::forget(me);
@@ -95,7 +102,8 @@ struct World {
   }
   std::uint32_t holds(Address address) { return shm::holds::count(record(address).refs.load()); }
   shm::HoldEntry& line(const Member& member, std::uint32_t i) {
-    return reinterpret_cast<shm::HoldEntry*>(memory.segment(memory.process(member.process).hold_segments[0].load()))[i];
+    return reinterpret_cast<shm::HoldEntry*>(
+        memory.segment(memory.process(member.process).hold_segments[0].load()))[i];
   }
   void hold(const Member& member, std::uint32_t i, Address address, Address container = {}) {
     line(member, i).container.store(container.packed());
@@ -117,9 +125,12 @@ struct World {
 
 // ---- Claims
 
-TEST_CASE("a worker that really dies at any step of a claim costs no record, and its claimed one is run again") {
-  for (const CrashPoint point : {CrashPoint::ClaimIntent, CrashPoint::ClaimTaken, CrashPoint::ClaimMoved, CrashPoint::CompleteDone,
-                                 CrashPoint::CompleteWoken}) {
+TEST_CASE(
+    "a worker that really dies at any step of a claim costs no record, and its claimed one is run "
+    "again") {
+  for (const CrashPoint point :
+       {CrashPoint::ClaimIntent, CrashPoint::ClaimTaken, CrashPoint::ClaimMoved,
+        CrashPoint::CompleteDone, CrashPoint::CompleteWoken}) {
     for (const int reach : {1, 7}) {
       CAPTURE(shm::crash_point_info(point).name);
       CAPTURE(reach);
@@ -136,7 +147,8 @@ TEST_CASE("a worker that really dies at any step of a claim costs no record, and
         shm::Participant& me = memory.participant(world.worker.participant);
         NoSink sink;
         while (const Address address =
-                   shm::claim::next(memory, ring_at(memory, offset), me, world.worker.participant, shm::claim::Order::Any)) {
+                   shm::claim::next(memory, ring_at(memory, offset), me, world.worker.participant,
+                                    shm::claim::Order::Any)) {
           shm::claim::complete(memory, me, memory.record(address.slot), address, State::Done, sink);
           shm::claim::forget(me);
         }
@@ -146,27 +158,31 @@ TEST_CASE("a worker that really dies at any step of a claim costs no record, and
       world.recovery->repair(world.worker.process, kCrash, nullptr);
 
       const std::vector<Address> ran = world.run_all(world.cls);
-      const bool completed = point == CrashPoint::CompleteDone || point == CrashPoint::CompleteWoken;
+      const bool completed =
+          point == CrashPoint::CompleteDone || point == CrashPoint::CompleteWoken;
       CHECK(ran.size() == kRecords - static_cast<std::uint32_t>(reach) + (completed ? 0 : 1));
       std::uint32_t attempts = 0;
       for (std::uint32_t i = 1; i <= kRecords; ++i) {
         CHECK(world.state(world.driver.slot(i)) == State::Done);
         attempts += word::attempt(world.record(world.driver.slot(i)).state.load());
       }
-      CHECK(attempts == (point == CrashPoint::ClaimTaken || point == CrashPoint::ClaimMoved ? 1 : 0));
+      CHECK(attempts ==
+            (point == CrashPoint::ClaimTaken || point == CrashPoint::ClaimMoved ? 1 : 0));
       CHECK_FALSE(world.recovery->settle_orphans());
     }
   }
 }
 
-TEST_CASE("a claimed task is tried again while retries are left, and then fails with what is known of the end") {
+TEST_CASE(
+    "a claimed task is tried again while retries are left, and then fails with what is known of "
+    "the end") {
   struct Row {
     std::int32_t retries;
     std::uint32_t attempt;
     bool again;
   };
-  for (const Row& row : {Row{0, 0, false}, Row{1, 0, true}, Row{1, 1, false}, Row{3, 2, true}, Row{3, 3, false}, Row{-1, 0, true},
-                         Row{-1, 200, true}}) {
+  for (const Row& row : {Row{0, 0, false}, Row{1, 0, true}, Row{1, 1, false}, Row{3, 2, true},
+                         Row{3, 3, false}, Row{-1, 0, true}, Row{-1, 200, true}}) {
     CAPTURE(row.retries);
     CAPTURE(row.attempt);
     World world;
@@ -201,7 +217,8 @@ TEST_CASE("a claimed task is tried again while retries are left, and then fails 
   }
 }
 
-TEST_CASE("all claims of nested execution are opened again, also those deeper than the list of intents") {
+TEST_CASE(
+    "all claims of nested execution are opened again, also those deeper than the list of intents") {
   World world;
   constexpr std::uint32_t kDepth = shm::kIntentsMax + 10;
   for (std::uint32_t i = 1; i <= kDepth; ++i) {
@@ -218,7 +235,8 @@ TEST_CASE("an intent for a record that somebody else took, or that is recycled, 
   const Member other = world.join(shm::ProcessRole::Worker);
   const Address taken = world.driver.slot(1);
   const Address recycled = world.driver.slot(2);
-  world.make(taken).state.store(word::with_claimer(word::make(1, State::Claimed), other.participant));
+  world.make(taken).state.store(
+      word::with_claimer(word::make(1, State::Claimed), other.participant));
   world.make(recycled).state.store(word::make(2, State::Waiting));
   shm::claim::intend(world.memory.participant(world.worker.participant), taken);
   shm::claim::intend(world.memory.participant(world.worker.participant), recycled);
@@ -231,8 +249,9 @@ TEST_CASE("an intent for a record that somebody else took, or that is recycled, 
 }
 
 TEST_CASE("a dependent whose walker died at any step becomes ready, and runs once") {
-  for (const CrashPoint point : {CrashPoint::CompleteDone, CrashPoint::WalkCursor, CrashPoint::WalkSatisfied, CrashPoint::WalkReady,
-                                 CrashPoint::WalkFinished}) {
+  for (const CrashPoint point :
+       {CrashPoint::CompleteDone, CrashPoint::WalkCursor, CrashPoint::WalkSatisfied,
+        CrashPoint::WalkReady, CrashPoint::WalkFinished}) {
     CAPTURE(shm::crash_point_info(point).name);
     World world;
     const Address target = world.driver.slot(1);
@@ -269,42 +288,51 @@ TEST_CASE("a dependent whose walker died at any step becomes ready, and runs onc
 
 // ---- What the dead had submitted
 
-TEST_CASE("what a dead submitter left is published if it was whole, given up if nobody can know of it, and settles") {
+TEST_CASE(
+    "what a dead submitter left is published if it was whole, given up if nobody can know of it, "
+    "and settles") {
   struct Row {
     std::string_view name;
     Kind kind;
     State state;
     std::uint32_t open;  // bits of its join word
     bool runs;
-    State after;         // of the repair
+    State after;  // of the repair
   };
-  for (const Row& row : {Row{"fields written, still free", Kind::Task, State::Free, 0, false, State::Free},
-                         Row{"ready, in no ring", Kind::Task, State::Ready, 0, true, State::Ready},
-                         Row{"hung, submission open", Kind::Task, State::Waiting, kSubmission, false, State::Failed},
-                         Row{"last edge closed, not ready yet", Kind::Task, State::Waiting, 0, true, State::Ready},
-                         Row{"a join, submission open", Kind::Join, State::Waiting, kSubmission, false, State::Done},
-                         Row{"a call that is in no ring", Kind::ActorCall, State::Ready, 0, false, State::Failed},
-                         Row{"a call, submission open", Kind::ActorCall, State::Waiting, kSubmission, false, State::Failed}}) {
+  for (const Row& row :
+       {Row{"fields written, still free", Kind::Task, State::Free, 0, false, State::Free},
+        Row{"ready, in no ring", Kind::Task, State::Ready, 0, true, State::Ready},
+        Row{"hung, submission open", Kind::Task, State::Waiting, kSubmission, false, State::Failed},
+        Row{"last edge closed, not ready yet", Kind::Task, State::Waiting, 0, true, State::Ready},
+        Row{"a join, submission open", Kind::Join, State::Waiting, kSubmission, false, State::Done},
+        Row{"a call that is in no ring", Kind::ActorCall, State::Ready, 0, false, State::Failed},
+        Row{"a call, submission open", Kind::ActorCall, State::Waiting, kSubmission, false,
+            State::Failed}}) {
     CAPTURE(row.name);
     World world;
     const Address address = world.worker.slot(1);
     Record& record = world.make(address, row.kind);
-    if (row.kind == Kind::Join) record.function = shm::dependents::link(world.driver.slot(1).slot, 0);
+    if (row.kind == Kind::Join)
+      record.function = shm::dependents::link(world.driver.slot(1).slot, 0);
     record.join.store(shm::dependents::join_word(1, row.open));
     record.state.store(word::make(row.state == State::Free ? 0 : 1, row.state));
 
     world.recovery->repair(world.worker.process, kCrash, nullptr);
 
     if (row.state != State::Free) CHECK(world.state(address) == row.after);
-    if (row.after == State::Failed) CHECK(record.error().code == static_cast<std::uint32_t>(ErrorCode::kTaskCancelled));
+    if (row.after == State::Failed)
+      CHECK(record.error().code == static_cast<std::uint32_t>(ErrorCode::kTaskCancelled));
     CHECK(world.run_all(world.cls) == (row.runs ? std::vector{address} : std::vector<Address>{}));
     CHECK_FALSE(world.recovery->settle_orphans());
     CHECK(word::state(record.state.load()) == State::Free);
-    CHECK(world.memory.process(world.worker.process).role.load() == static_cast<std::uint32_t>(shm::ProcessRole::None));
+    CHECK(world.memory.process(world.worker.process).role.load() ==
+          static_cast<std::uint32_t>(shm::ProcessRole::None));
   }
 }
 
-TEST_CASE("a join whose submitter died before passing it up makes its parent ready, whoever owns the parent") {
+TEST_CASE(
+    "a join whose submitter died before passing it up makes its parent ready, whoever owns the "
+    "parent") {
   World world;
   const Address parent = world.driver.slot(1);
   const Address join = world.worker.slot(1);
@@ -323,7 +351,9 @@ TEST_CASE("a join whose submitter died before passing it up makes its parent rea
   CHECK_FALSE(world.recovery->settle_orphans());
 }
 
-TEST_CASE("a dead process's ledger stays while a record of it runs, waits, is walked or is held, and goes when none does") {
+TEST_CASE(
+    "a dead process's ledger stays while a record of it runs, waits, is walked or is held, and "
+    "goes when none does") {
   struct Row {
     std::string_view name;
     State state;
@@ -331,10 +361,11 @@ TEST_CASE("a dead process's ledger stays while a record of it runs, waits, is wa
     bool held;
     bool settled;
   };
-  for (const Row& row : {Row{"done", State::Done, 0, false, true}, Row{"failed", State::Failed, 0, false, true},
-                         Row{"done and held", State::Done, 0, true, false},
-                         Row{"claimed by a living worker", State::Claimed, 0, false, false},
-                         Row{"done, its dependents not told", State::Done, word::kHasDependents, false, false}}) {
+  for (const Row& row :
+       {Row{"done", State::Done, 0, false, true}, Row{"failed", State::Failed, 0, false, true},
+        Row{"done and held", State::Done, 0, true, false},
+        Row{"claimed by a living worker", State::Claimed, 0, false, false},
+        Row{"done, its dependents not told", State::Done, word::kHasDependents, false, false}}) {
     CAPTURE(row.name);
     World world;
     const Address address = world.worker.slot(9);
@@ -364,7 +395,8 @@ TEST_CASE("a dead process's ledger stays while a record of it runs, waits, is wa
   }
 }
 
-TEST_CASE("a failed record is not freed while an edge of it hangs on a record that was not walked") {
+TEST_CASE(
+    "a failed record is not freed while an edge of it hangs on a record that was not walked") {
   World world;
   const Address target = world.driver.slot(1);
   const Address dependent = world.worker.slot(1);
@@ -381,8 +413,8 @@ TEST_CASE("a failed record is not freed while an edge of it hangs on a record th
   CHECK(world.recovery->settle_orphans());
   const Member runner = world.join(shm::ProcessRole::Worker);
   world.claim_by(world.driver, target);
-  shm::claim::complete(world.memory, world.memory.participant(runner.participant), world.record(target), target, State::Done,
-                       *world.recovery);
+  shm::claim::complete(world.memory, world.memory.participant(runner.participant),
+                       world.record(target), target, State::Done, *world.recovery);
   CHECK_FALSE(world.recovery->settle_orphans());
   CHECK(world.run_all(world.cls).empty());
 }
@@ -390,8 +422,8 @@ TEST_CASE("a failed record is not freed while an edge of it hangs on a record th
 // ---- Holds
 
 TEST_CASE("a process that dies at any step of holding or releasing holds, in the end, nothing") {
-  for (const CrashPoint point :
-       {CrashPoint::HoldIntent, CrashPoint::HoldCounted, CrashPoint::ReleaseIntent, CrashPoint::ReleaseCounted}) {
+  for (const CrashPoint point : {CrashPoint::HoldIntent, CrashPoint::HoldCounted,
+                                 CrashPoint::ReleaseIntent, CrashPoint::ReleaseCounted}) {
     for (const int reach : {1, 2, 3}) {
       CAPTURE(shm::crash_point_info(point).name);
       CAPTURE(reach);
@@ -433,7 +465,8 @@ TEST_CASE("a process that dies at any step of holding or releasing holds, in the
   }
 }
 
-TEST_CASE("holds on their way into a result stay if the result was published, and go if it was not") {
+TEST_CASE(
+    "holds on their way into a result stay if the result was published, and go if it was not") {
   struct Row {
     std::string_view name;
     std::uint64_t container;  // its state word
@@ -441,9 +474,11 @@ TEST_CASE("holds on their way into a result stay if the result was published, an
   };
   World shape;
   const std::uint32_t dead = shape.worker.participant;
-  for (const Row& row : {Row{"still running", word::with_claimer(word::make(2, State::Claimed), dead), false},
-                         Row{"done", word::make(2, State::Done), true}, Row{"done and recycled", word::make(2, State::Free), true},
-                         Row{"done, recycled and used again", word::make(3, State::Claimed), true}}) {
+  for (const Row& row :
+       {Row{"still running", word::with_claimer(word::make(2, State::Claimed), dead), false},
+        Row{"done", word::make(2, State::Done), true},
+        Row{"done and recycled", word::make(2, State::Free), true},
+        Row{"done, recycled and used again", word::make(3, State::Claimed), true}}) {
     CAPTURE(row.name);
     World world;
     const Address container = world.driver.slot(1, 2);
@@ -461,12 +496,15 @@ TEST_CASE("holds on their way into a result stay if the result was published, an
   }
 }
 
-TEST_CASE("the refs inside a result that was being recycled are released once each, wherever its owner died") {
+TEST_CASE(
+    "the refs inside a result that was being recycled are released once each, wherever its owner "
+    "died") {
   constexpr std::uint32_t kRefs = 3;
-  for (const CrashPoint point : {CrashPoint::RecycleStarted, CrashPoint::ReleaseIntent, CrashPoint::ReleaseCounted,
-                                 CrashPoint::RecyclePayload}) {
+  for (const CrashPoint point : {CrashPoint::RecycleStarted, CrashPoint::ReleaseIntent,
+                                 CrashPoint::ReleaseCounted, CrashPoint::RecyclePayload}) {
     for (int reach = 1; reach <= static_cast<int>(kRefs); ++reach) {
-      if (reach > 1 && (point == CrashPoint::RecycleStarted || point == CrashPoint::RecyclePayload)) continue;
+      if (reach > 1 && (point == CrashPoint::RecycleStarted || point == CrashPoint::RecyclePayload))
+        continue;
       CAPTURE(shm::crash_point_info(point).name);
       CAPTURE(reach);
       World world;
@@ -523,11 +561,12 @@ TEST_CASE("an actor's interrupted call is repeated before all others, as often a
     bool again;
     ErrorCode code;
   };
-  for (const Row& row : {Row{"restarts, one retry left", true, 1, 0, true, ErrorCode::kNone},
-                         Row{"restarts, none left", true, 1, 1, false, ErrorCode::kActorUnavailable},
-                         Row{"restarts, no retries", true, 0, 0, false, ErrorCode::kActorUnavailable},
-                         Row{"restarts, retries without end", true, -1, 100, true, ErrorCode::kNone},
-                         Row{"does not restart", false, -1, 0, false, ErrorCode::kActorDied}}) {
+  for (const Row& row :
+       {Row{"restarts, one retry left", true, 1, 0, true, ErrorCode::kNone},
+        Row{"restarts, none left", true, 1, 1, false, ErrorCode::kActorUnavailable},
+        Row{"restarts, no retries", true, 0, 0, false, ErrorCode::kActorUnavailable},
+        Row{"restarts, retries without end", true, -1, 100, true, ErrorCode::kNone},
+        Row{"does not restart", false, -1, 0, false, ErrorCode::kActorDied}}) {
     CAPTURE(row.name);
     World world;
     const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
@@ -543,8 +582,8 @@ TEST_CASE("an actor's interrupted call is repeated before all others, as often a
     for (std::uint32_t i = 0; i < row.attempt; ++i) state = word::with_next_attempt(state);
     first.state.store(state);
     shm::Participant& me = world.memory.participant(world.worker.participant);
-    REQUIRE(shm::claim::next(world.memory, world.ring(offset), me, world.worker.participant, shm::claim::Order::AsSubmitted) ==
-            world.driver.slot(1));
+    REQUIRE(shm::claim::next(world.memory, world.ring(offset), me, world.worker.participant,
+                             shm::claim::Order::AsSubmitted) == world.driver.slot(1));
 
     const Recovery::ActorFate fate{row.restarts, row.max_task_retries};
     world.recovery->repair(world.worker.process, kCrash, &fate);
@@ -576,7 +615,8 @@ TEST_CASE("calls to an actor that stays dead fail with its end, wherever they wa
     world.set(world.driver.slot(i + 1), states[i]);
     shm::ring::push(world.memory, world.ring(offset), world.driver.slot(i + 1));
   }
-  world.record(world.driver.slot(4)).state.store(word::make(2, State::Ready));  // its entry is of generation 1
+  world.record(world.driver.slot(4))
+      .state.store(word::make(2, State::Ready));  // its entry is of generation 1
 
   world.recovery->fail_calls(actor);
 
@@ -593,10 +633,13 @@ TEST_CASE("calls to an actor that stays dead fail with its end, wherever they wa
   CHECK(world.ring(offset).empty());
 }
 
-TEST_CASE("more tasks than the daemon's ring holds are opened again when their submitter and claimers die") {
+TEST_CASE(
+    "more tasks than the daemon's ring holds are opened again when their submitter and claimers "
+    "die") {
   World world;
   constexpr std::uint32_t kRecords = 3000;
-  for (std::uint32_t i = 1; i <= kRecords; ++i) make_ready(world.make(world.worker.slot(i)), world.worker.slot(i));
+  for (std::uint32_t i = 1; i <= kRecords; ++i)
+    make_ready(world.make(world.worker.slot(i)), world.worker.slot(i));
 
   world.recovery->repair(world.worker.process, kCrash, nullptr);
   CHECK(world.daemon_ring(world.cls).stages.load() > 1);
@@ -608,7 +651,8 @@ TEST_CASE("everybody who sleeps looks again after a death") {
   World world;
   const std::uint32_t any = world.memory.header().any_bell.value.load();
   const std::uint32_t own = world.memory.process(world.driver.process).bell.value.load();
-  const std::uint32_t completions = world.memory.participant(world.driver.participant).completions.value.load();
+  const std::uint32_t completions =
+      world.memory.participant(world.driver.participant).completions.value.load();
 
   world.recovery->repair(world.worker.process, kCrash, nullptr);
   CHECK(world.memory.header().any_bell.value.load() != any);

@@ -36,7 +36,8 @@ struct World {
     return {e.block_size, extent, number << 20 | generation};
   }
   bool used(const shm::StoredAt& at) {
-    return memory.block_word(memory.extent(at.extent), shm::block_index(at)).load() == block::used(shm::block_generation(at));
+    return memory.block_word(memory.extent(at.extent), shm::block_index(at)).load() ==
+           block::used(shm::block_generation(at));
   }
 
   Session session;
@@ -52,7 +53,8 @@ TEST_CASE("the header that the daemon writes lets processes in") {
   CHECK(header.cores == 2);
   CHECK(header.object_capacity == 1 << 20);
   CHECK(header.daemon_pid == static_cast<std::uint32_t>(::getpid()));
-  Child child = world.session.start([](const shm::Memory& memory) { MOBULA_CHECK(memory.header().session == 77); });
+  Child child = world.session.start(
+      [](const shm::Memory& memory) { MOBULA_CHECK(memory.header().session == 77); });
   CHECK(child.end() == kWell);
 }
 
@@ -74,7 +76,8 @@ TEST_CASE("entries are handed out once each, and again when they were closed") {
   CHECK(world.tables.participants_of(process) == std::vector{*a});
   CHECK(world.tables.open_participant(other) == b);
   world.tables.close_process(process);
-  CHECK(world.memory.process(process).role.load() == static_cast<std::uint32_t>(shm::ProcessRole::None));
+  CHECK(world.memory.process(process).role.load() ==
+        static_cast<std::uint32_t>(shm::ProcessRole::None));
   CHECK(world.process() == process);
   const auto cls = world.tables.open_class();
   CHECK(world.tables.open_class() != cls);
@@ -84,12 +87,14 @@ TEST_CASE("entries are handed out once each, and again when they were closed") {
 
 TEST_CASE("each table ends at its limit, with nothing, and goes on when an entry comes back") {
   World world;
-  for (std::uint32_t i = 0; i < shm::kProcessesMax; ++i) REQUIRE(world.tables.open_process(shm::ProcessRole::Worker));
+  for (std::uint32_t i = 0; i < shm::kProcessesMax; ++i)
+    REQUIRE(world.tables.open_process(shm::ProcessRole::Worker));
   CHECK_FALSE(world.tables.open_process(shm::ProcessRole::Worker));
   world.tables.close_process(9);
   CHECK(world.tables.open_process(shm::ProcessRole::Worker) == 9);
 
-  for (std::uint32_t i = 1; i < shm::kParticipantsMax; ++i) REQUIRE(world.tables.open_participant(0));
+  for (std::uint32_t i = 1; i < shm::kParticipantsMax; ++i)
+    REQUIRE(world.tables.open_participant(0));
   CHECK_FALSE(world.tables.open_participant(0));
   world.tables.close_participant(100);
   CHECK(world.tables.open_participant(1) == 100);
@@ -98,7 +103,8 @@ TEST_CASE("each table ends at its limit, with nothing, and goes on when an entry
   CHECK_FALSE(world.tables.open_class());
 }
 
-TEST_CASE("segments of records change hands with their generations, and are listed under their ledger") {
+TEST_CASE(
+    "segments of records change hands with their generations, and are listed under their ledger") {
   World world;
   const std::uint32_t process = world.process();
   const std::uint32_t a = *world.tables.open_participant(process);
@@ -112,7 +118,8 @@ TEST_CASE("segments of records change hands with their generations, and are list
   CHECK(world.tables.segments_of(a) == std::vector{*first, *second});
   CHECK(world.tables.segments_of(b).empty());
   CHECK(world.tables.record_segments() == std::vector{*first, *second});
-  world.memory.record(*second * shm::kRecordsPerSegment + 5).state.store(word::make(41, State::Free));
+  world.memory.record(*second * shm::kRecordsPerSegment + 5)
+      .state.store(word::make(41, State::Free));
 
   world.tables.close_participant(a);
   CHECK(world.memory.segment_owner(*second).load() == shm::kNone);
@@ -120,17 +127,20 @@ TEST_CASE("segments of records change hands with their generations, and are list
   const auto again = world.tables.lease_segment(b);
   const auto again_too = world.tables.lease_segment(b);
   CHECK(std::set{again, again_too} == std::set{first, second});
-  CHECK(word::generation(world.memory.record(*second * shm::kRecordsPerSegment + 5).state.load()) == 41);
+  CHECK(word::generation(world.memory.record(*second * shm::kRecordsPerSegment + 5).state.load()) ==
+        41);
 }
 
-TEST_CASE("a leased segment can be written to its end by a process that could take no page itself") {
+TEST_CASE(
+    "a leased segment can be written to its end by a process that could take no page itself") {
   World world;
   const std::uint32_t participant = *world.tables.open_participant(world.process());
   const std::uint32_t segment = *world.tables.lease_segment(participant);
 
   std::vector<unsigned char> present(shm::kSegmentSize / shm::kPage);
   REQUIRE(::mincore(world.memory.segment(segment), shm::kSegmentSize, present.data()) == 0);
-  CHECK(std::all_of(present.begin(), present.end(), [](unsigned char page) { return (page & 1) != 0; }));
+  CHECK(std::all_of(present.begin(), present.end(),
+                    [](unsigned char page) { return (page & 1) != 0; }));
 }
 
 TEST_CASE("segments of hold tables come back empty, and never become records") {
@@ -148,7 +158,8 @@ TEST_CASE("segments of hold tables come back empty, and never become records") {
   lines[shm::kHoldsPerSegment - 1].container.store(2);
 
   world.tables.return_holds(process);
-  for (const auto& entry : world.memory.process(process).hold_segments) CHECK(entry.load() == shm::kNone);
+  for (const auto& entry : world.memory.process(process).hold_segments)
+    CHECK(entry.load() == shm::kNone);
   CHECK(lines[7].record.load() == 0);
   CHECK(lines[shm::kHoldsPerSegment - 1].container.load() == 0);
   for (int i = 0; i < 4; ++i) {
@@ -156,16 +167,21 @@ TEST_CASE("segments of hold tables come back empty, and never become records") {
     CHECK(segment != holds);
     CHECK(segment != more);
   }
-  CHECK(std::set{holds, more} == std::set{world.tables.lease_holds(other, 0), world.tables.lease_holds(other, 1)});
+  CHECK(std::set{holds, more} ==
+        std::set{world.tables.lease_holds(other, 0), world.tables.lease_holds(other, 1)});
 }
 
-TEST_CASE("a class's rings follow each other in the order of opening, and a dead pusher's empty one is reused") {
+TEST_CASE(
+    "a class's rings follow each other in the order of opening, and a dead pusher's empty one is "
+    "reused") {
   World world;
   const std::uint32_t process = world.process();
   const std::uint32_t a = *world.tables.open_participant(process);
   const std::uint32_t b = *world.tables.open_participant(process);
   const std::uint32_t cls = *world.tables.open_class();
-  const auto ring = [&](std::uint64_t offset) -> shm::RingHeader& { return ring_at(world.memory, offset); };
+  const auto ring = [&](std::uint64_t offset) -> shm::RingHeader& {
+    return ring_at(world.memory, offset);
+  };
 
   const std::uint64_t first = *world.tables.open_ring(a, cls);
   const std::uint64_t second = *world.tables.open_ring(b, cls);
@@ -213,8 +229,9 @@ TEST_CASE("a leased extent is cut into blocks, none of which lies outside or in 
   };
   std::uint64_t leased = 0;
   std::set<std::pair<std::uint64_t, std::uint64_t>> ranges;
-  for (const Row& row : {Row{4096, 256, 16}, Row{5000, 0, 1}, Row{8192, 384, 21}, Row{4096, 4096, 1}, Row{1, 0, 1},
-                         Row{64 << 10, 8, shm::kBlocksPerExtentMax}}) {
+  for (const Row& row :
+       {Row{4096, 256, 16}, Row{5000, 0, 1}, Row{8192, 384, 21}, Row{4096, 4096, 1}, Row{1, 0, 1},
+        Row{64 << 10, 8, shm::kBlocksPerExtentMax}}) {
     CAPTURE(row.size);
     const shm::Extent& e = world.memory.extent(world.lease(process, row.size, row.block_size));
     CHECK(e.blocks == row.blocks);
@@ -248,14 +265,16 @@ TEST_CASE("refusals say what is wanted, what is there, and what to do") {
     CHECK_FALSE(world.tables.lease_extent(process, size, 0, refusal));
     CHECK(refusal.never);
     CHECK(refusal.text == "an object of " + std::to_string(size) +
-                              " bytes is larger than the object store of 1048576 bytes; Config.object_store_memory sets its size");
+                              " bytes is larger than the object store of 1048576 bytes; "
+                              "Config.object_store_memory sets its size");
   }
 
   world.take(world.lease(process, 1 << 19, 0), 0, process);
   CHECK_FALSE(world.tables.lease_extent(process, (1 << 19) + 1, 0, refusal));
   CHECK_FALSE(refusal.never);
   CHECK(refusal.text ==
-        "the object store is full: 524289 bytes are wanted, 524288 of 1048576 are free (the largest piece has 524288). Drop refs "
+        "the object store is full: 524289 bytes are wanted, 524288 of 1048576 are free (the "
+        "largest piece has 524288). Drop refs "
         "that are not needed, or set Config.object_store_memory");
   CHECK(world.tables.lease_extent(process, 1 << 19, 0, refusal));
 }
@@ -264,13 +283,15 @@ TEST_CASE("when all entries of extents are taken the refusal says so, and no byt
   constexpr std::uint64_t kCapacity = (std::uint64_t{shm::kExtentsMax} + 16) * shm::kPage;
   World world(kCapacity);
   const std::uint32_t process = world.process();
-  for (std::uint32_t i = 0; i < shm::kExtentsMax; ++i) world.take(world.lease(process, 1, 0), 0, process);
+  for (std::uint32_t i = 0; i < shm::kExtentsMax; ++i)
+    world.take(world.lease(process, 1, 0), 0, process);
 
   Tables::ExtentRefusal refusal;
   for (int attempt = 0; attempt < 3; ++attempt) {
     CHECK_FALSE(world.tables.lease_extent(process, 1, 0, refusal));
     CHECK_FALSE(refusal.never);
-    CHECK(refusal.text == "the object store has no entry left for another extent (there are 65536)");
+    CHECK(refusal.text ==
+          "the object store has no entry left for another extent (there are 65536)");
     CHECK(world.tables.object_bytes_free() == 16 * shm::kPage);
   }
 }
@@ -299,7 +320,8 @@ TEST_CASE("under pressure what processes keep and do not use is taken back, and 
   // Its late lessee finds that it is gone.
   for (const std::uint32_t extent : {idle, large}) {
     shm::Extent& e = world.memory.extent(extent);
-    if (e.lessee.load() != ann) CHECK(shm::take_block(e, world.memory.block_word(e, 0), ann) == shm::kNone);
+    if (e.lessee.load() != ann)
+      CHECK(shm::take_block(e, world.memory.block_word(e, 0), ann) == shm::kNone);
   }
   // The blocks that stayed are as usable as before.
   world.take(busy, 0, ann);
@@ -311,7 +333,8 @@ TEST_CASE("giving a block back twice is harmless, whatever its extent's entry st
     std::uint64_t size;
     std::uint64_t block_size;
   };
-  const std::vector<Shape> shapes = {{"one block", 64 << 10, 0}, {"16 blocks", 16 << 10, kBlock}, {"64 blocks", 64 << 10, kBlock}};
+  const std::vector<Shape> shapes = {
+      {"one block", 64 << 10, 0}, {"16 blocks", 16 << 10, kBlock}, {"64 blocks", 64 << 10, kBlock}};
   for (const Shape& before : shapes) {
     for (const Shape& after : shapes) {
       for (int uses_before = 1; uses_before <= 4; ++uses_before) {
@@ -359,24 +382,28 @@ TEST_CASE("of a dead process's extents, blocks that no record names are taken ba
   CHECK(world.used(not_its));
 }
 
-TEST_CASE("a dead process's block that a record names stays until it is given back, then its extent is free") {
+TEST_CASE(
+    "a dead process's block that a record names stays until it is given back, then its extent is "
+    "free") {
   struct Row {
     std::string_view name;
     bool argument;
     State state;
     bool kept;
   };
-  for (const Row& row : {Row{"argument of a waiting task", true, State::Waiting, true},
-                         Row{"argument of a ready task", true, State::Ready, true},
-                         Row{"result of a done task", false, State::Done, true},
-                         Row{"result of a task that another worker runs again", false, State::Claimed, true},
-                         Row{"result of a recycled task", false, State::Free, false},
-                         Row{"argument of a task that was not submitted", true, State::Free, false}}) {
+  for (const Row& row :
+       {Row{"argument of a waiting task", true, State::Waiting, true},
+        Row{"argument of a ready task", true, State::Ready, true},
+        Row{"result of a done task", false, State::Done, true},
+        Row{"result of a task that another worker runs again", false, State::Claimed, true},
+        Row{"result of a recycled task", false, State::Free, false},
+        Row{"argument of a task that was not submitted", true, State::Free, false}}) {
     CAPTURE(row.name);
     World world;
     const std::uint32_t dead = world.process();
     const std::uint32_t living = world.process();
-    const std::uint32_t segment = *world.tables.lease_segment(*world.tables.open_participant(living));
+    const std::uint32_t segment =
+        *world.tables.lease_segment(*world.tables.open_participant(living));
     shm::Record& record = make_task(world.memory, {segment * shm::kRecordsPerSegment + 17, 3});
     const std::uint32_t extent = world.lease(dead, 64 << 10, kBlock);
     const shm::StoredAt named = world.take(extent, 9, dead);
@@ -431,7 +458,8 @@ TEST_CASE("a process killed between taking a block and naming it loses no memory
     die_at(shm::CrashPoint::AllocateTaken, 30);
     shm::Extent& e = memory.extent(extent);
     for (std::uint32_t b = 0;; b = (b + 1) % e.blocks) {
-      if (shm::take_block(e, memory.block_word(e, b), process) != shm::kNone) shm::crash_point(shm::CrashPoint::AllocateTaken);
+      if (shm::take_block(e, memory.block_word(e, b), process) != shm::kNone)
+        shm::crash_point(shm::CrashPoint::AllocateTaken);
     }
   });
   REQUIRE(child.end() == kKilled);
@@ -470,7 +498,8 @@ TEST_CASE("a lessee at work and a daemon under pressure never both have an exten
 
   Tables::ExtentRefusal refusal;
   std::optional<std::uint32_t> got;
-  CHECK(eventually([&] { return (got = world.tables.lease_extent(other, 256 << 10, 0, refusal)).has_value(); }));
+  CHECK(eventually(
+      [&] { return (got = world.tables.lease_extent(other, 256 << 10, 0, refusal)).has_value(); }));
   CHECK(flag(world.memory, 1).load() == 0);  // nobody has a block of it
   CHECK(child.end() == kWell);
 }

@@ -1,7 +1,7 @@
 // A node daemon worked by hand: the test answers what a real process of the runtime asks for.
 //
-// It leases in the simplest way that keeps the promises of the tables; a test gives the answers it is
-// about by itself. The process under test is a child, with the memory mapped for itself.
+// It leases in the simplest way that keeps the promises of the tables; a test gives the answers it
+// is about by itself. The process under test is a child, with the memory mapped for itself.
 #pragma once
 
 #include <fcntl.h>
@@ -23,12 +23,14 @@ class HandDaemon {
  public:
   explicit HandDaemon(std::size_t object_capacity = 64 << 20) : session(object_capacity) {
     session.memory().header().session = 1;
-    for (std::uint32_t s = 0; s < shm::kSegmentsMax; ++s) session.memory().segment_owner(s).store(shm::kNone);
-    for (auto& segment : session.memory().process(kProcess).hold_segments) segment.store(shm::kNone);
+    for (std::uint32_t s = 0; s < shm::kSegmentsMax; ++s)
+      session.memory().segment_owner(s).store(shm::kNone);
+    for (auto& segment : session.memory().process(kProcess).hold_segments)
+      segment.store(shm::kNone);
   }
 
-  // Runs body(process) in a process that has joined, and serves it until it ends. `answer(message)` may answer a
-  // request itself: true. Returns how the process ended.
+  // Runs body(process) in a process that has joined, and serves it until it ends. `answer(message)`
+  // may answer a request itself: true. Returns how the process ended.
   template <class Body, class Answer>
   shm::testing::Ending run(const Body& body, const Answer& answer) {
     int sockets[2];
@@ -66,18 +68,23 @@ class HandDaemon {
     return run(body, [](wire::Message&) { return false; });
   }
 
-  // Makes entry `i` stand for `size` bytes at `offset`, in blocks of `block_size` (0: one). Its generations go on.
-  void lease_extent(std::uint32_t i, std::uint64_t offset, std::uint64_t size, std::uint64_t block_size) {
+  // Makes entry `i` stand for `size` bytes at `offset`, in blocks of `block_size` (0: one). Its
+  // generations go on.
+  void lease_extent(std::uint32_t i, std::uint64_t offset, std::uint64_t size,
+                    std::uint64_t block_size) {
     shm::Extent& e = session.memory().extent(i);
     if (e.words == 0) e.words = session.take_heap(shm::kBlocksPerExtentMax * 4);
     auto* words = reinterpret_cast<std::atomic<std::uint32_t>*>(session.memory().heap(e.words));
     ++generation_;
-    for (std::uint32_t b = 0; b < shm::kBlocksPerExtentMax; ++b) words[b].store(shm::block::free(generation_ * 1000));
+    for (std::uint32_t b = 0; b < shm::kBlocksPerExtentMax; ++b)
+      words[b].store(shm::block::free(generation_ * 1000));
     e.word_one.store(shm::block::free(generation_ * 1000));
     e.offset = offset;
     e.size = size;
     e.block_size = block_size == 0 ? size : block_size;
-    e.blocks = block_size == 0 ? 1 : static_cast<std::uint32_t>(std::min<std::uint64_t>(size / block_size, shm::kBlocksPerExtentMax));
+    e.blocks = block_size == 0 ? 1
+                               : static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                                     size / block_size, shm::kBlocksPerExtentMax));
     e.lessee.store(kProcess);
     e.in_use.store(1);
   }

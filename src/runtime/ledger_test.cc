@@ -69,7 +69,9 @@ TEST_CASE("the slot dropped last is used first, under a new generation") {
   CHECK(end == kWell);
 }
 
-TEST_CASE("a record is recycled only when it is final, unheld, not referred to, walked, and without open edges") {
+TEST_CASE(
+    "a record is recycled only when it is final, unheld, not referred to, walked, and without open "
+    "edges") {
   struct Row {
     const char* name;
     void (*obstruct)(Record&);
@@ -80,7 +82,8 @@ TEST_CASE("a record is recycled only when it is final, unheld, not referred to, 
        [](Record& r) { r.state.store(word::make(1, State::Failed)); }},
       {"its dependents are not told", [](Record& r) { r.state.fetch_or(word::kHasDependents); },
        [](Record& r) { r.state.fetch_and(~word::kHasDependents); }},
-      {"an edge is open", [](Record& r) { r.join.fetch_or(1); }, [](Record& r) { r.join.fetch_and(~std::uint64_t{1}); }},
+      {"an edge is open", [](Record& r) { r.join.fetch_or(1); },
+       [](Record& r) { r.join.fetch_and(~std::uint64_t{1}); }},
       {"another process holds it", [](Record& r) { r.refs.store(shm::holds::make(1, 40, 1)); },
        [](Record& r) { r.refs.store(shm::holds::make(0, 40, 2)); }}};
   for (const Row& row : rows) {
@@ -169,16 +172,22 @@ TEST_CASE("refs that other threads drop are recycled by the thread whose ledger 
 
     std::set<std::uint32_t> again;
     for (const Address address : addresses) MOBULA_CHECK(recycled(ledger, address));
-    for (std::uint32_t i = 0; i < kRecords; ++i) MOBULA_CHECK(again.insert(ledger.allocate().slot).second);
+    for (std::uint32_t i = 0; i < kRecords; ++i)
+      MOBULA_CHECK(again.insert(ledger.allocate().slot).second);
     const std::size_t leased = process.memory().extent(0).blocks;
     for (std::size_t i = 0; i < std::min<std::size_t>(leased, kRecords); ++i) {
-      MOBULA_CHECK((process.memory().block_word(process.memory().extent(0), static_cast<std::uint32_t>(i)).load() & shm::block::kUsed) == 0);
+      MOBULA_CHECK((process.memory()
+                        .block_word(process.memory().extent(0), static_cast<std::uint32_t>(i))
+                        .load() &
+                    shm::block::kUsed) == 0);
     }
   });
   CHECK(end == kWell);
 }
 
-TEST_CASE("recycling gives the value's memory back, and a chain of arguments as long as 100000 needs no deep stack") {
+TEST_CASE(
+    "recycling gives the value's memory back, and a chain of arguments as long as 100000 needs no "
+    "deep stack") {
   constexpr std::uint32_t kChain = 100'000;
   HandDaemon daemon;
   const auto end = daemon.run([](Process& process) {
@@ -206,13 +215,16 @@ TEST_CASE("recycling gives the value's memory back, and a chain of arguments as 
     shm::Extent& extent = process.memory().extent(place.at.extent);
     MOBULA_CHECK((process.memory().block_word(extent, block).load() & shm::block::kUsed) == 0);
     std::uint32_t freed = 0;
-    for (std::uint32_t slot = 1; slot <= kChain; ++slot) freed += word::state(process.memory().record(slot).state.load()) == State::Free;
+    for (std::uint32_t slot = 1; slot <= kChain; ++slot)
+      freed += word::state(process.memory().record(slot).state.load()) == State::Free;
     MOBULA_CHECK(freed == kChain);
   });
   CHECK(end == kWell);
 }
 
-TEST_CASE("a process holds a foreign record once, however many refs it has, and releases it with the last") {
+TEST_CASE(
+    "a process holds a foreign record once, however many refs it has, and releases it with the "
+    "last") {
   HandDaemon daemon;
   const Address foreign{100 * shm::kRecordsPerSegment + 1, 1};
   const auto end = daemon.run([&](Process& process) {
@@ -224,7 +236,8 @@ TEST_CASE("a process holds a foreign record once, however many refs it has, and 
     detail::adopt_decoded(from_shm(foreign));
     detail::retain(from_shm(foreign));
     MOBULA_CHECK(count() == 1);
-    const auto* lines = reinterpret_cast<shm::HoldEntry*>(process.memory().segment(process.shared().hold_segments[0].load()));
+    const auto* lines = reinterpret_cast<shm::HoldEntry*>(
+        process.memory().segment(process.shared().hold_segments[0].load()));
     MOBULA_CHECK(lines[0].record.load() == foreign.packed());
     drop(foreign);
     drop(foreign);

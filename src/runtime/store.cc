@@ -119,7 +119,9 @@ Store::Place Store::allocate(std::uint64_t size) {
   Place place{};
   if (size > kBlockMax) {
     if (!take_large(size, place)) {
-      large_.push_back(lease(size, 0));
+      const std::uint32_t extent = lease(size, 0);
+      std::erase(large_, extent);
+      large_.push_back(extent);
       MOBULA_CHECK(take_large(size, place));
     }
   } else {
@@ -130,7 +132,10 @@ Store::Place Store::allocate(std::uint64_t size) {
       forget_lost_leases(cls);
       // The more is in use the larger the next lease, so that searches stay rare.
       const std::uint64_t blocks = std::uint64_t{64} << std::min<std::size_t>(cls.leases.size() / 4, 5);
-      cls.leases.push_back({lease(std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block)});
+      const std::uint32_t extent = lease(std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block);
+      // Its entry may have been ours before, with more blocks: the search begins anew.
+      std::erase_if(cls.leases, [&](const Lease& old) { return old.extent == extent; });
+      cls.leases.push_back({extent});
       cls.current = cls.leases.size() - 1;
       MOBULA_CHECK(take_from(cls, size, place));
     }

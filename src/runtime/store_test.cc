@@ -32,7 +32,9 @@ void check_place(Process& process, const Store::Place& place, std::uint64_t size
   MOBULA_CHECK(offset % 64 == 0);
 }
 
-TEST_CASE("values of all sizes get places of their own, which are written in one view and read in the other") {
+TEST_CASE(
+    "values of all sizes get places of their own, which are written in one view and read in the "
+    "other") {
   HandDaemon daemon;
   const auto end = daemon.run([](Process& process) {
     struct Written {
@@ -42,8 +44,9 @@ TEST_CASE("values of all sizes get places of their own, which are written in one
     std::vector<Written> all;
     int byte = 0;
     for (int round = 0; round < 3; ++round) {
-      for (const std::uint64_t size : {std::uint64_t{1}, std::uint64_t{256}, std::uint64_t{257}, 4 * kKiB, 100 * kKiB, Store::kBlockMax,
-                                       Store::kBlockMax + 1, 2 * kMiB}) {
+      for (const std::uint64_t size :
+           {std::uint64_t{1}, std::uint64_t{256}, std::uint64_t{257}, 4 * kKiB, 100 * kKiB,
+            Store::kBlockMax, Store::kBlockMax + 1, 2 * kMiB}) {
         const Store::Place place = process.store().allocate(size);
         check_place(process, place, size);
         byte = byte % 255 + 1;
@@ -53,7 +56,8 @@ TEST_CASE("values of all sizes get places of their own, which are written in one
     }
     for (const Written& written : all) {
       const std::byte* read = process.store().read(written.place.at);
-      for (std::uint64_t i = 0; i < written.place.at.size; ++i) MOBULA_CHECK(std::to_integer<int>(read[i]) == written.byte);
+      for (std::uint64_t i = 0; i < written.place.at.size; ++i)
+        MOBULA_CHECK(std::to_integer<int>(read[i]) == written.byte);
     }
   });
   CHECK(end == kWell);
@@ -93,9 +97,12 @@ struct Again {
 };
 
 TEST_CASE("an entry that was leased anew for values of another size is not taken for the old one") {
-  for (const Again& again : {Again{"large blocks, then small ones", 200 * kKiB, 300}, Again{"small blocks, then large ones", 300, 200 * kKiB},
-                             Again{"one block, then small ones", 3 * kMiB, 300}, Again{"small blocks, then one", 300, 3 * kMiB},
-                             Again{"one block, then blocks", 3 * kMiB, 200 * kKiB}, Again{"blocks, then one", 200 * kKiB, 3 * kMiB}}) {
+  for (const Again& again : {Again{"large blocks, then small ones", 200 * kKiB, 300},
+                             Again{"small blocks, then large ones", 300, 200 * kKiB},
+                             Again{"one block, then small ones", 3 * kMiB, 300},
+                             Again{"small blocks, then one", 300, 3 * kMiB},
+                             Again{"one block, then blocks", 3 * kMiB, 200 * kKiB},
+                             Again{"blocks, then one", 200 * kKiB, 3 * kMiB}}) {
     INFO(std::string(again.name));
     HandDaemon daemon;
     int leases = 0;
@@ -110,11 +117,13 @@ TEST_CASE("an entry that was leased anew for values of another size is not taken
             check_place(process, process.store().allocate(again.second), again.second);
           }
           process.memory().give_back(second.at);
-          for (int i = 0; i < 5; ++i) check_place(process, process.store().allocate(again.first), again.first);
+          for (int i = 0; i < 5; ++i)
+            check_place(process, process.store().allocate(again.first), again.first);
         },
         [&](wire::Message& message) {
           if (message.kind != wire::Kind::LeaseExtent) return false;
-          // The first two leases are of entry 0; the size is such that either use would fit into it.
+          // The first two leases are of entry 0; the size is such that either use would fit into
+          // it.
           message.a = leases < 2 ? 0 : static_cast<std::uint32_t>(leases);
           const std::uint64_t size = std::max(shm::whole_pages(message.c), 4 * kMiB);
           daemon.lease_extent(message.a, message.a * 4 * kMiB, size, message.d);
@@ -126,7 +135,9 @@ TEST_CASE("an entry that was leased anew for values of another size is not taken
   }
 }
 
-TEST_CASE("an entry that was leased anew with fewer blocks of the same size gives no block beyond its end") {
+TEST_CASE(
+    "an entry that was leased anew with fewer blocks of the same size gives no block beyond its "
+    "end") {
   constexpr std::uint32_t kMany = 128;
   constexpr std::uint32_t kFew = 64;
   constexpr std::uint64_t kSize = 4 * kKiB;
@@ -138,7 +149,8 @@ TEST_CASE("an entry that was leased anew with fewer blocks of the same size give
         for (std::uint32_t i = 0; i < kMany; ++i) first.push_back(process.store().allocate(kSize));
         for (std::uint32_t i = 0; i < 100; ++i) process.memory().give_back(first[i].at);
         for (std::uint32_t i = 0; i < 100; ++i) first[i] = process.store().allocate(kSize);
-        // Full: the daemon is asked, and by then everything was given back and the entry leased anew.
+        // Full: the daemon is asked, and by then everything was given back and the entry leased
+        // anew.
         std::set<std::uint64_t> offsets;
         for (std::uint32_t i = 0; i < 2 * kFew; ++i) {
           const Store::Place place = process.store().allocate(kSize);
@@ -150,7 +162,8 @@ TEST_CASE("an entry that was leased anew with fewer blocks of the same size give
         if (message.kind != wire::Kind::LeaseExtent) return false;
         MOBULA_CHECK(message.d == kSize);
         message.a = leases < 2 ? 0 : static_cast<std::uint32_t>(leases);
-        daemon.lease_extent(message.a, message.a * kMiB, (leases == 0 ? kMany : kFew) * kSize, kSize);
+        daemon.lease_extent(message.a, message.a * kMiB, (leases == 0 ? kMany : kFew) * kSize,
+                            kSize);
         ++leases;
         return true;
       });
@@ -158,7 +171,8 @@ TEST_CASE("an entry that was leased anew with fewer blocks of the same size give
   CHECK(leases == 3);
 }
 
-TEST_CASE("a full store is asked again for a while; what the daemon says of it reaches the caller") {
+TEST_CASE(
+    "a full store is asked again for a while; what the daemon says of it reaches the caller") {
   HandDaemon daemon;
   int refusals = 0;
   const auto end = daemon.run(
@@ -168,7 +182,8 @@ TEST_CASE("a full store is asked again for a while; what the daemon says of it r
           process.store().allocate(1 * kMiB);
           MOBULA_CHECK(!"it was refused");
         } catch (const ObjectStoreFullError& e) {
-          MOBULA_CHECK(std::string_view(e.what()).find("larger than the store") != std::string_view::npos);
+          MOBULA_CHECK(std::string_view(e.what()).find("larger than the store") !=
+                       std::string_view::npos);
         }
       },
       [&](wire::Message& message) {

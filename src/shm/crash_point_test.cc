@@ -23,7 +23,8 @@ Ending end_of(const char* armed, const char* role, std::int32_t budget = 100) {
     arm_crash_point(role);
     set_crash_budget(&memory.header().crashes_left);
     for (int i = 0; i < 2; ++i) {
-      for (const CrashPoint point : {CrashPoint::ClaimIntent, CrashPoint::ClaimTaken, CrashPoint::ClaimMoved}) {
+      for (const CrashPoint point :
+           {CrashPoint::ClaimIntent, CrashPoint::ClaimTaken, CrashPoint::ClaimMoved}) {
         crash_point(point);
       }
     }
@@ -37,12 +38,13 @@ TEST_CASE("a process dies by SIGKILL at the armed point, in the armed role, at t
     const char* role;
     bool dies;
   };
-  for (const Row& row : {Row{nullptr, "worker", false}, Row{"claim.taken", "worker", true},
-                         Row{"claim.taken@worker", "worker", true}, Row{"claim.taken@driver", "worker", false},
-                         Row{"claim.taken:2", "worker", true}, Row{"claim.taken:3", "worker", false},
-                         Row{"claim.moved:2@actor", "actor", true}, Row{"claim.moved:2@actor", "driver", false},
-                         Row{"no.such_point", "worker", false}, Row{"claim.take", "worker", false},
-                         Row{"", "worker", false}, Row{"submit.pushed", "worker", false}}) {
+  for (const Row& row :
+       {Row{nullptr, "worker", false}, Row{"claim.taken", "worker", true},
+        Row{"claim.taken@worker", "worker", true}, Row{"claim.taken@driver", "worker", false},
+        Row{"claim.taken:2", "worker", true}, Row{"claim.taken:3", "worker", false},
+        Row{"claim.moved:2@actor", "actor", true}, Row{"claim.moved:2@actor", "driver", false},
+        Row{"no.such_point", "worker", false}, Row{"claim.take", "worker", false},
+        Row{"", "worker", false}, Row{"submit.pushed", "worker", false}}) {
     const std::string armed = row.armed ? row.armed : "(nothing)";
     const std::string role = row.role;
     CAPTURE(armed);

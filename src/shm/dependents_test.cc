@@ -14,10 +14,12 @@ constexpr std::uint32_t kSubmission = 1u << dependents::kSubmissionBit;
 constexpr std::uint32_t kDaemon = 9;
 constexpr std::uint32_t kWalker = 10;
 
-// Counts what is published, by slot. A record is also claimed there and then, as a worker would: a second claim fails.
+// Counts what is published, by slot. A record is also claimed there and then, as a worker would: a
+// second claim fails.
 class Sink final : public ReadySink {
  public:
-  Sink(const Memory& memory, std::atomic<std::uint32_t>* published, std::atomic<std::uint32_t>* claimed)
+  Sink(const Memory& memory, std::atomic<std::uint32_t>* published,
+       std::atomic<std::uint32_t>* claimed)
       : memory_(memory), published_(published), claimed_(claimed) {}
   void publish(Record& record, Address address) override {
     published_[address.slot].fetch_add(1);
@@ -34,16 +36,25 @@ class Sink final : public ReadySink {
 // A session with room to count publications of the first `slots` records.
 class Graph {
  public:
-  explicit Graph(std::uint32_t slots) : slots_(slots), published_(session, slots), claimed_(session, slots) {
+  explicit Graph(std::uint32_t slots)
+      : slots_(slots), published_(session, slots), claimed_(session, slots) {
     for (std::uint32_t segment = 0; segment <= slots / kRecordsPerSegment; ++segment) {
       session.memory().segment_owner(segment).store(kNone);
     }
   }
 
-  Sink sink(const Memory& memory) const { return {memory, published_.in(memory), claimed_.in(memory)}; }
-  std::uint32_t published(std::uint32_t slot) const { return published_.in(session.memory())[slot].load(); }
-  std::uint32_t claimed(std::uint32_t slot) const { return claimed_.in(session.memory())[slot].load(); }
-  State state(std::uint32_t slot) const { return word::state(session.memory().record(slot).state.load()); }
+  Sink sink(const Memory& memory) const {
+    return {memory, published_.in(memory), claimed_.in(memory)};
+  }
+  std::uint32_t published(std::uint32_t slot) const {
+    return published_.in(session.memory())[slot].load();
+  }
+  std::uint32_t claimed(std::uint32_t slot) const {
+    return claimed_.in(session.memory())[slot].load();
+  }
+  State state(std::uint32_t slot) const {
+    return word::state(session.memory().record(slot).state.load());
+  }
   std::uint32_t open_bits(std::uint32_t slot) const {
     return static_cast<std::uint32_t>(session.memory().record(slot).join.load());
   }
@@ -65,17 +76,21 @@ class Graph {
 // A record that somebody runs at present, and may complete.
 void run(const Memory& memory, Address address) {
   Record& record = make_task(memory, address);
-  record.state.store(word::with_claimer(word::make(address.generation, State::Claimed), kWalker), std::memory_order_release);
+  record.state.store(word::with_claimer(word::make(address.generation, State::Claimed), kWalker),
+                     std::memory_order_release);
 }
 void complete(const Memory& memory, std::uint32_t walker, Address address, ReadySink& sink) {
-  claim::complete(memory, memory.participant(walker), memory.record(address.slot), address, State::Done, sink);
+  claim::complete(memory, memory.participant(walker), memory.record(address.slot), address,
+                  State::Done, sink);
 }
 
 // Hangs a new record on its targets the way a submission does.
-void submit(const Memory& memory, Record& record, Address address, const std::vector<Address>& targets, ReadySink& sink) {
+void submit(const Memory& memory, Record& record, Address address,
+            const std::vector<Address>& targets, ReadySink& sink) {
   const auto edges = static_cast<std::uint32_t>(targets.size());
   record.dependencies = static_cast<std::uint8_t>(edges);
-  record.join.store(dependents::join_word(address.generation, ((1u << edges) - 1) | kSubmission), std::memory_order_relaxed);
+  record.join.store(dependents::join_word(address.generation, ((1u << edges) - 1) | kSubmission),
+                    std::memory_order_relaxed);
   record.state.store(word::make(address.generation, State::Waiting), std::memory_order_release);
   for (std::uint32_t i = 0; i < edges; ++i) {
     record.edge(i).target = targets[i].packed();
@@ -84,13 +99,14 @@ void submit(const Memory& memory, Record& record, Address address, const std::ve
     }
   }
 }
-void submit_task(const Memory& memory, Address address, const std::vector<Address>& targets, ReadySink& sink) {
+void submit_task(const Memory& memory, Address address, const std::vector<Address>& targets,
+                 ReadySink& sink) {
   submit(memory, make_task(memory, address), address, targets, sink);
   dependents::satisfy(memory, address.slot, address.generation, dependents::kSubmissionBit, sink);
 }
 // A join over `targets` that stands for edge `edge` of its parent.
-void submit_join(const Memory& memory, Address address, Address parent, std::uint32_t edge, const std::vector<Address>& targets,
-                 ReadySink& sink) {
+void submit_join(const Memory& memory, Address address, Address parent, std::uint32_t edge,
+                 const std::vector<Address>& targets, ReadySink& sink) {
   Record& join = make_task(memory, address);
   join.kind = Kind::Join;
   join.function = dependents::link(parent.slot, edge);
@@ -106,7 +122,8 @@ void repair(const Memory& memory, std::uint32_t dead, Address target, ReadySink&
   if (!word::is_final(state)) {
     complete(memory, kDaemon, target, sink);
   } else if (state & word::kHasDependents) {
-    dependents::resume_walk(memory, memory.participant(dead), memory.participant(kDaemon), memory.record(target.slot), target, sink);
+    dependents::resume_walk(memory, memory.participant(dead), memory.participant(kDaemon),
+                            memory.record(target.slot), target, sink);
   }
 }
 
@@ -146,11 +163,13 @@ TEST_CASE("a failed target is final, too") {
   run(memory, {1, 1});
   submit_task(memory, {2, 1}, {{1, 1}}, sink);
 
-  claim::complete(memory, memory.participant(kWalker), memory.record(1), {1, 1}, State::Failed, sink);
+  claim::complete(memory, memory.participant(kWalker), memory.record(1), {1, 1}, State::Failed,
+                  sink);
   CHECK(graph.claimed(2) == 1);
 }
 
-TEST_CASE("nothing is hung on a final record, and the submission makes its dependent ready at once") {
+TEST_CASE(
+    "nothing is hung on a final record, and the submission makes its dependent ready at once") {
   Graph graph(10);
   const Memory& memory = graph.session.memory();
   Sink sink = graph.sink(memory);
@@ -241,7 +260,8 @@ TEST_CASE("a thousand records that are hung on one target while it completes run
           run(memory, {1, round});
           at[0].store(round);
           // Somewhere among the submissions: later each round.
-          const std::uint32_t before = kDependents * (round - 1) + kDependents * (round - 1) / kRounds;
+          const std::uint32_t before =
+              kDependents * (round - 1) + kDependents * (round - 1) / kRounds;
           MOBULA_CHECK(eventually([&] { return at[1].load() >= before; }));
           complete(memory, kWalker, {1, round}, sink);
         } else {
@@ -256,13 +276,15 @@ TEST_CASE("a thousand records that are hung on one target while it completes run
           if (at[2].load() < 2 * round) return false;
           const std::uint64_t state = memory.record(1).state.load();
           return word::generation(state) > round ||
-                 (word::generation(state) == round && word::is_final(state) && (state & word::kHasDependents) == 0);
+                 (word::generation(state) == round && word::is_final(state) &&
+                  (state & word::kHasDependents) == 0);
         }));
       }
     });
     std::uint32_t wrong = 0;
     for (std::uint32_t slot = 2; slot < 2 + kDependents; ++slot) {
-      wrong += graph.published(slot) != kRounds || graph.claimed(slot) != kRounds || graph.open_bits(slot) != 0;
+      wrong += graph.published(slot) != kRounds || graph.claimed(slot) != kRounds ||
+               graph.open_bits(slot) != 0;
     }
     CHECK(wrong == 0);
   }
@@ -278,7 +300,8 @@ void fan_in(const Memory& memory, ReadySink& sink) {
   submit(memory, parent, kParent, {{}, {}, {}, {}}, sink);  // each edge stands for a join
   for (std::uint32_t edge = 0; edge < kDependenciesMax; ++edge) {
     std::vector<Address> share;
-    for (std::uint32_t t = edge; t < kTargets; t += kDependenciesMax) share.push_back({kFirstTarget + t, 1});
+    for (std::uint32_t t = edge; t < kTargets; t += kDependenciesMax)
+      share.push_back({kFirstTarget + t, 1});
     submit_join(memory, {2 + edge, 1}, kParent, edge, share, sink);
   }
   dependents::satisfy(memory, kParent.slot, kParent.generation, dependents::kSubmissionBit, sink);
@@ -304,7 +327,8 @@ TEST_CASE("a fan-in of 40 through join records waits for the last, whoever compl
       complete(memory, kWalker, {kFirstTarget + kTargets - 1, 1}, own);
       REQUIRE(graph.claimed(kParent.slot) == 1);
       REQUIRE(graph.published(kParent.slot) == 1);
-      for (std::uint32_t join = 2; join < 2 + kDependenciesMax; ++join) REQUIRE(graph.state(join) == State::Done);
+      for (std::uint32_t join = 2; join < 2 + kDependenciesMax; ++join)
+        REQUIRE(graph.state(join) == State::Done);
     }
   }
 }
@@ -335,12 +359,15 @@ TEST_CASE("joins of joins pass the last completion up to the task") {
 
 // ---- Walkers that die.
 
-constexpr CrashPoint kWalkSteps[] = {CrashPoint::CompleteDone,  CrashPoint::CompleteWoken, CrashPoint::WalkCursor,
-                                     CrashPoint::WalkSatisfied, CrashPoint::WalkReady,     CrashPoint::WalkFinished};
+constexpr CrashPoint kWalkSteps[] = {CrashPoint::CompleteDone, CrashPoint::CompleteWoken,
+                                     CrashPoint::WalkCursor,   CrashPoint::WalkSatisfied,
+                                     CrashPoint::WalkReady,    CrashPoint::WalkFinished};
 
-TEST_CASE("a walk that was cut off at any step is finished by the daemon, and tells each dependent once") {
-  constexpr std::uint32_t kOne = 20;      // dependents with this edge only
-  constexpr std::uint32_t kTwo = 5;       // dependents that also wait for record 2
+TEST_CASE(
+    "a walk that was cut off at any step is finished by the daemon, and tells each dependent "
+    "once") {
+  constexpr std::uint32_t kOne = 20;  // dependents with this edge only
+  constexpr std::uint32_t kTwo = 5;  // dependents that also wait for record 2
   constexpr std::uint32_t kFirstOne = 10;
   constexpr std::uint32_t kFirstTwo = 40;
   constexpr Address kJoinParent{50, 1};
@@ -354,8 +381,10 @@ TEST_CASE("a walk that was cut off at any step is finished by the daemon, and te
       Sink sink = graph.sink(memory);
       run(memory, {1, 1});
       run(memory, {2, 1});
-      for (std::uint32_t d = 0; d < kOne; ++d) submit_task(memory, {kFirstOne + d, 1}, {{1, 1}}, sink);
-      for (std::uint32_t d = 0; d < kTwo; ++d) submit_task(memory, {kFirstTwo + d, 1}, {{1, 1}, {2, 1}}, sink);
+      for (std::uint32_t d = 0; d < kOne; ++d)
+        submit_task(memory, {kFirstOne + d, 1}, {{1, 1}}, sink);
+      for (std::uint32_t d = 0; d < kTwo; ++d)
+        submit_task(memory, {kFirstTwo + d, 1}, {{1, 1}, {2, 1}}, sink);
       submit(memory, make_task(memory, kJoinParent), kJoinParent, {{}}, sink);
       submit_join(memory, {51, 1}, kJoinParent, 0, {{1, 1}}, sink);
       dependents::satisfy(memory, kJoinParent.slot, 1, dependents::kSubmissionBit, sink);
@@ -387,9 +416,10 @@ TEST_CASE("a walk that was cut off at any step is finished by the daemon, and te
       complete(memory, kWalker, {2, 1}, sink);
       for (std::uint32_t d = 0; d < kTwo; ++d) REQUIRE(graph.claimed(kFirstTwo + d) == 1);
     }
-    // CompleteDone, CompleteWoken and WalkFinished come once in a walk, the others for each edge, or each that was the last.
+    // CompleteDone, CompleteWoken and WalkFinished come once in a walk, the others for each edge,
+    // or each that was the last.
     CAPTURE(crash_point_info(point).name);
-    CHECK(deaths == (point == CrashPoint::WalkCursor    ? 26
+    CHECK(deaths == (point == CrashPoint::WalkCursor      ? 26
                      : point == CrashPoint::WalkReady     ? 21
                      : point == CrashPoint::WalkSatisfied ? 22
                                                           : 1));
@@ -402,7 +432,8 @@ TEST_CASE("a walk that is resumed by the note of an earlier walk starts from the
   Sink sink = graph.sink(memory);
   for (std::uint32_t generation = 1; generation <= 2; ++generation) {
     run(memory, {1, generation});
-    for (std::uint32_t slot = 5; slot < 10; ++slot) submit_task(memory, {slot, generation}, {{1, generation}}, sink);
+    for (std::uint32_t slot = 5; slot < 10; ++slot)
+      submit_task(memory, {slot, generation}, {{1, generation}}, sink);
     if (generation == 1) complete(memory, kWalker, {1, 1}, sink);  // leaves its note behind
   }
   graph.forget_counts();
@@ -418,7 +449,9 @@ TEST_CASE("a walk that is resumed by the note of an earlier walk starts from the
   for (std::uint32_t slot = 5; slot < 10; ++slot) CHECK(graph.claimed(slot) == 1);
 }
 
-TEST_CASE("repairing what a walker had finished with its last step publishes nothing that has run since") {
+TEST_CASE(
+    "repairing what a walker had finished with its last step publishes nothing that has run "
+    "since") {
   Graph graph(20);
   const Memory& memory = graph.session.memory();
   Sink sink = graph.sink(memory);
@@ -444,7 +477,8 @@ TEST_CASE("repairing what a walker had finished with its last step publishes not
 
 // Four walkers complete four targets of 400 records that each wait for all four; one is killed, and
 // the daemon goes on in its place while the others still walk.
-TEST_CASE("a walker that dies among three living ones leaves each common dependent to run exactly once") {
+TEST_CASE(
+    "a walker that dies among three living ones leaves each common dependent to run exactly once") {
   const std::uint64_t random_seed = seed();
   INFO("replay with MOBULA_SEED=" << random_seed);
   std::mt19937_64 random(random_seed);
@@ -465,14 +499,17 @@ TEST_CASE("a walker that dies among three living ones leaves each common depende
       submit_task(memory, {kFirst + d, 1}, targets, sink);
     }
     const CrashPoint point = kWalkSteps[random() % std::size(kWalkSteps)];
-    const int reach = 1 + static_cast<int>(random() % (point == CrashPoint::WalkCursor ? kDependents : kDependents / 4));
+    const int reach =
+        1 + static_cast<int>(random() %
+                             (point == CrashPoint::WalkCursor ? kDependents : kDependents / 4));
     std::vector<Child> walkers;
     for (std::uint32_t i = 0; i < 4; ++i) {
       walkers.push_back(graph.session.start([&, i](const Memory& mine) {
         if (i == 0) die_at(point, reach);
         MOBULA_CHECK(eventually([&] { return go.in(mine)[0].load() != 0; }));
         Sink own = graph.sink(mine);
-        claim::complete(mine, mine.participant(kWalker + i), mine.record(1 + i), {1 + i, 1}, State::Done, own);
+        claim::complete(mine, mine.participant(kWalker + i), mine.record(1 + i), {1 + i, 1},
+                        State::Done, own);
       }));
     }
     go.in(memory)[0].store(1);
@@ -505,8 +542,10 @@ TEST_CASE("a walker killed at a random instruction leaves each dependent to run 
     graph.forget_counts();
     Sink sink = graph.sink(memory);
     run(memory, {1, round});
-    for (std::uint32_t d = 0; d < kDependents; ++d) submit_task(memory, {kFirst + d, round}, {{1, round}}, sink);
-    // The list begins with what was hung last, so the walk has come to `until` when the kill is sent.
+    for (std::uint32_t d = 0; d < kDependents; ++d)
+      submit_task(memory, {kFirst + d, round}, {{1, round}}, sink);
+    // The list begins with what was hung last, so the walk has come to `until` when the kill is
+    // sent.
     const std::uint32_t until = kFirst + static_cast<std::uint32_t>(random() % kDependents);
 
     Child walker = graph.session.start([&](const Memory& mine) {
@@ -521,9 +560,11 @@ TEST_CASE("a walker killed at a random instruction leaves each dependent to run 
 
     std::uint32_t wrong = 0;
     for (std::uint32_t slot = kFirst; slot < kFirst + kDependents; ++slot) {
-      // The walker may have died between publishing and its sink's claim; then the record is still to be had.
+      // The walker may have died between publishing and its sink's claim; then the record is still
+      // to be had.
       const bool taken = word::state(memory.record(slot).state.load()) == State::Claimed;
-      wrong += !taken || graph.claimed(slot) > 1 || graph.published(slot) < 1 || graph.open_bits(slot) != 0;
+      wrong += !taken || graph.claimed(slot) > 1 || graph.published(slot) < 1 ||
+               graph.open_bits(slot) != 0;
     }
     REQUIRE(wrong == 0);
     REQUIRE((memory.record(1).state.load() & word::kHasDependents) == 0);

@@ -40,7 +40,8 @@ TEST_CASE("each call wakes one sleeper of the class, wherever its bit is, until 
   CHECK(doorbell::sleepers(cls) == 0);
   for (std::uint32_t slot = 0; slot < 256; ++slot) {
     CAPTURE(slot);
-    CHECK(rings_of(session.memory(), slot) == (std::find(asleep.begin(), asleep.end(), slot) != asleep.end() ? 1 : 0));
+    CHECK(rings_of(session.memory(), slot) ==
+          (std::find(asleep.begin(), asleep.end(), slot) != asleep.end() ? 1 : 0));
   }
 }
 
@@ -56,7 +57,8 @@ TEST_CASE("who takes back its announcement learns whether somebody woke it meanw
   CHECK_FALSE(doorbell::withdraw_sleep(cls, 1));
 }
 
-TEST_CASE("a submission wakes a sleeper unless somebody searches, or an awake worker will come soon") {
+TEST_CASE(
+    "a submission wakes a sleeper unless somebody searches, or an awake worker will come soon") {
   struct Row {
     std::string_view name;
     std::uint32_t searcher;
@@ -65,11 +67,13 @@ TEST_CASE("a submission wakes a sleeper unless somebody searches, or an awake wo
     std::uint32_t asleep;  // of two workers
     std::uint32_t woken;
   };
-  for (const Row& row : {Row{"everybody sleeps", 0, 0, 1, 2, 1}, Row{"one sleeps, tasks are slow", 0, 0, 1, 1, 1},
-                         Row{"one sleeps, tasks are quick", 0, 1, 1, 1, 0},
-                         Row{"everybody sleeps, tasks were quick", 0, 1, 1, 2, 1},
-                         Row{"quick, but the backlog is deep", 0, 1, doorbell::kDeepBacklog, 1, 1},
-                         Row{"somebody searches", kFirstProcess + 1, 0, 1, 2, 0}, Row{"nobody sleeps", 0, 0, 1, 0, 0}}) {
+  for (const Row& row :
+       {Row{"everybody sleeps", 0, 0, 1, 2, 1}, Row{"one sleeps, tasks are slow", 0, 0, 1, 1, 1},
+        Row{"one sleeps, tasks are quick", 0, 1, 1, 1, 0},
+        Row{"everybody sleeps, tasks were quick", 0, 1, 1, 2, 1},
+        Row{"quick, but the backlog is deep", 0, 1, doorbell::kDeepBacklog, 1, 1},
+        Row{"somebody searches", kFirstProcess + 1, 0, 1, 2, 0},
+        Row{"nobody sleeps", 0, 0, 1, 0, 0}}) {
     for (const std::uint32_t attention : {0u, 1u}) {
       CAPTURE(row.name);
       CAPTURE(attention);
@@ -142,9 +146,11 @@ TEST_CASE("wakers that race for the same sleepers share them out, and none is wo
         MOBULA_CHECK(eventually([&] { return total[1].load() >= 4 * (round + 1); }));
       }
     });
-    while (doorbell::wake_one(session.memory(), session.memory().scheduling_class(kClass))) totals.in(session.memory())[0].fetch_add(1);
+    while (doorbell::wake_one(session.memory(), session.memory().scheduling_class(kClass)))
+      totals.in(session.memory())[0].fetch_add(1);
 
-    // A bit set before the last taker of its round looked is taken in that round or a later one, always once.
+    // A bit set before the last taker of its round looked is taken in that round or a later one,
+    // always once.
     CHECK(totals.in(session.memory())[0].load() == kWorkers * kRounds);
     std::uint32_t wrong = 0;
     for (std::uint32_t i = 0; i < kWorkers; ++i) wrong += rings_of(session.memory(), i) != kRounds;
@@ -181,7 +187,9 @@ TEST_CASE("a sleeper that was killed swallows one wake-up, and the next one reac
   CHECK(living.end() == kWell);
 }
 
-TEST_CASE("a waker killed between choosing and waking leaves the sleeper unlisted, and listed again by its next look") {
+TEST_CASE(
+    "a waker killed between choosing and waking leaves the sleeper unlisted, and listed again by "
+    "its next look") {
   Session session;
   const Memory& memory = session.memory();
   SchedulingClass& cls = open_class(session, 1);
@@ -194,8 +202,8 @@ TEST_CASE("a waker killed between choosing and waking leaves the sleeper unliste
 
   CHECK(waker.end() == kKilled);
   CHECK(doorbell::sleepers(cls) == 0);
-  CHECK(rings_of(memory, 0) == 0);                 // the daemon rings for the dead
-  CHECK_FALSE(doorbell::withdraw_sleep(cls, 0));   // so the sleeper knows that it must look
+  CHECK(rings_of(memory, 0) == 0);  // the daemon rings for the dead
+  CHECK_FALSE(doorbell::withdraw_sleep(cls, 0));  // so the sleeper knows that it must look
   doorbell::announce_sleep(cls, 0);
   CHECK(doorbell::wake_one(memory, cls));
 }
@@ -210,7 +218,8 @@ TEST_CASE("at most one worker of a class searches, and a dead one is known by it
       SchedulingClass& cls = memory.scheduling_class(kClass);
       auto* count = searching.in(memory);
       for (int round = 0; round < 5000; ++round) {
-        if (!doorbell::become_searcher(cls, kFirstProcess + static_cast<std::uint32_t>(i))) continue;
+        if (!doorbell::become_searcher(cls, kFirstProcess + static_cast<std::uint32_t>(i)))
+          continue;
         MOBULA_CHECK(count[0].fetch_add(1) == 0);
         MOBULA_CHECK(cls.searcher.load() == kFirstProcess + static_cast<std::uint32_t>(i) + 1);
         count[1].fetch_add(1);
@@ -266,8 +275,10 @@ TEST_CASE("no wake-up is lost in 10000 rounds of submitting and sleeping") {
               const std::uint64_t state = record.state.load();
               if (word::is_final(state)) return true;
               const std::int64_t begin = now_ns();
-              futex_wait(reinterpret_cast<const std::uint32_t*>(&record.state), static_cast<std::uint32_t>(state), kSliceNs);
-              if (now_ns() - begin >= kSliceNs && word::is_final(record.state.load())) total[3].fetch_add(1);
+              futex_wait(reinterpret_cast<const std::uint32_t*>(&record.state),
+                         static_cast<std::uint32_t>(state), kSliceNs);
+              if (now_ns() - begin >= kSliceNs && word::is_final(record.state.load()))
+                total[3].fetch_add(1);
               return false;
             }));
             static_cast<void>(seen);

@@ -105,8 +105,8 @@ TEST_CASE("where a value lies names its extent, its block and the block's use") 
   CHECK(block_generation(last) == block::kGenerationMask);
 }
 
-// Two processes believe to lease the extent and take blocks; two others give back, each block twice; the daemon takes the
-// extent away when it is unused and leases it to the other one.
+// Two processes believe to lease the extent and take blocks; two others give back, each block
+// twice; the daemon takes the extent away when it is unused and leases it to the other one.
 TEST_CASE("no block is ever given to two, while lessees, givers and the daemon race") {
   constexpr std::uint32_t kTakes = 20'000;
   for (const Crew crew : {Crew::Processes, Crew::Threads}) {
@@ -114,9 +114,11 @@ TEST_CASE("no block is ever given to two, while lessees, givers and the daemon r
     Session session;
     lease(session, kMe, kBlocks);
     const Counters owners(session, kBlocks);       // who writes into the block; 0: nobody
-    const Counters given_away(session, kBlocks);   // generation + 1 of a block that waits to be given back
-    const Counters totals(session, 4);             // takes, gives, leases, end
-    const Shared<std::uint32_t> bytes(session, kBlocks);  // the payload: one word per block, not atomic
+    const Counters given_away(session,
+                              kBlocks);  // generation + 1 of a block that waits to be given back
+    const Counters totals(session, 4);  // takes, gives, leases, end
+    const Shared<std::uint32_t> bytes(session,
+                                      kBlocks);  // the payload: one word per block, not atomic
 
     side_by_side(session, crew, 5, [&](const Memory& memory, int i) {
       auto* owner = owners.in(memory);

@@ -32,7 +32,9 @@ void release(const Memory& memory, std::uint32_t participant, std::uint32_t slot
   holds::close(memory.participant(participant));
 }
 
-std::uint32_t count_of(const Memory& memory, std::uint32_t slot) { return holds::count(memory.record(slot).refs.load()); }
+std::uint32_t count_of(const Memory& memory, std::uint32_t slot) {
+  return holds::count(memory.record(slot).refs.load());
+}
 
 TEST_CASE("a refs word keeps count, author and sequence apart") {
   const std::uint64_t refs = holds::make((1u << 24) - 1, kParticipantsMax - 1, kSequences - 1);
@@ -61,13 +63,16 @@ TEST_CASE("holding and releasing count up and down, and the last one gets nought
   CHECK(holds::change(memory, kBob, record, -1) == 0);
 }
 
-TEST_CASE("for a thread killed at any step of a change the truth is known, also after others changed the count") {
+TEST_CASE(
+    "for a thread killed at any step of a change the truth is known, also after others changed the "
+    "count") {
   struct Row {
     CrashPoint point;
     HoldOp op;
     bool applied;
   };
-  for (const Row& row : {Row{CrashPoint::HoldIntent, HoldOp::Hold, false}, Row{CrashPoint::HoldCounted, HoldOp::Hold, true},
+  for (const Row& row : {Row{CrashPoint::HoldIntent, HoldOp::Hold, false},
+                         Row{CrashPoint::HoldCounted, HoldOp::Hold, true},
                          Row{CrashPoint::ReleaseIntent, HoldOp::Release, false},
                          Row{CrashPoint::ReleaseCounted, HoldOp::Release, true}}) {
     for (const int reach : {1, 2, 17}) {
@@ -197,14 +202,17 @@ TEST_CASE("after any number of kills the counts equal what the hold tables list"
   const Memory& memory = session.memory();
   const Shared<HoldEntry> tables(session, kHolders * (kRecords + 1));  // by holder, then slot
   const Counters changes(session, kHolders);
-  const auto table_of = [&](const Memory& m, std::uint32_t i) { return tables.in(m) + i * (kRecords + 1); };
+  const auto table_of = [&](const Memory& m, std::uint32_t i) {
+    return tables.in(m) + i * (kRecords + 1);
+  };
   const auto start = [&](std::uint32_t i, std::uint64_t own_seed) {
     return session.start([&, i, own_seed](const Memory& mine) {
       std::mt19937_64 mine_random(own_seed);
       for (;;) {
         const auto slot = 1 + static_cast<std::uint32_t>(mine_random() % kRecords);
         HoldEntry& line = table_of(mine, i)[slot];
-        line.record.load() == 0 ? hold(mine, kAnn + i, slot, line) : release(mine, kAnn + i, slot, line);
+        line.record.load() == 0 ? hold(mine, kAnn + i, slot, line)
+                                : release(mine, kAnn + i, slot, line);
         changes.in(mine)[i].fetch_add(1);
       }
     });
@@ -214,7 +222,8 @@ TEST_CASE("after any number of kills the counts equal what the hold tables list"
 
   for (int kill = 0; kill < kKills; ++kill) {
     const auto i = static_cast<std::uint32_t>(random() % kHolders);
-    const std::uint32_t until = changes.in(memory)[i].load() + static_cast<std::uint32_t>(random() % 500);
+    const std::uint32_t until =
+        changes.in(memory)[i].load() + static_cast<std::uint32_t>(random() % 500);
     REQUIRE(eventually([&] { return changes.in(memory)[i].load() >= until; }));
     holders[i].kill();
     REQUIRE(holders[i].end() == kKilled);
@@ -230,12 +239,15 @@ TEST_CASE("after any number of kills the counts equal what the hold tables list"
   for (std::uint32_t slot = 1; slot <= kRecords; ++slot) {
     CAPTURE(slot);
     std::uint32_t held = 0;
-    for (std::uint32_t i = 0; i < kHolders; ++i) held += table_of(memory, i)[slot].record.load() != 0;
+    for (std::uint32_t i = 0; i < kHolders; ++i)
+      held += table_of(memory, i)[slot].record.load() != 0;
     CHECK(count_of(memory, slot) == held);
   }
 }
 
-TEST_CASE("holders killed at each step in turn leave counts that equal the hold tables, beside others at work") {
+TEST_CASE(
+    "holders killed at each step in turn leave counts that equal the hold tables, beside others at "
+    "work") {
   constexpr std::uint32_t kRecords = 2;
   Session session;
   const Memory& memory = session.memory();
@@ -247,14 +259,15 @@ TEST_CASE("holders killed at each step in turn leave counts that equal the hold 
     while (stop.in(mine)[0].load() == 0) {
       const auto slot = 1 + static_cast<std::uint32_t>(random() % kRecords);
       HoldEntry& line = tables.in(mine)[i * (kRecords + 1) + slot];
-      line.record.load() == 0 ? hold(mine, kAnn + i, slot, line) : release(mine, kAnn + i, slot, line);
+      line.record.load() == 0 ? hold(mine, kAnn + i, slot, line)
+                              : release(mine, kAnn + i, slot, line);
     }
   };
   Child living = session.start([&](const Memory& mine) { work(mine, 1, 1); });
 
   for (int round = 0; round < 40; ++round) {
-    for (const CrashPoint point :
-         {CrashPoint::HoldIntent, CrashPoint::HoldCounted, CrashPoint::ReleaseIntent, CrashPoint::ReleaseCounted}) {
+    for (const CrashPoint point : {CrashPoint::HoldIntent, CrashPoint::HoldCounted,
+                                   CrashPoint::ReleaseIntent, CrashPoint::ReleaseCounted}) {
       Child dying = session.start([&](const Memory& mine) {
         die_at(point, 1 + round * 7);
         work(mine, 0, static_cast<std::uint64_t>(round));
@@ -268,8 +281,9 @@ TEST_CASE("holders killed at each step in turn leave counts that equal the hold 
   stop.in(memory)[0].store(1);
   CHECK(living.end() == kWell);
   for (std::uint32_t slot = 1; slot <= kRecords; ++slot) {
-    const std::uint32_t held = (dying_table[slot].record.load() != 0 ? 1u : 0u) +
-                               (tables.in(memory)[kRecords + 1 + slot].record.load() != 0 ? 1u : 0u);
+    const std::uint32_t held =
+        (dying_table[slot].record.load() != 0 ? 1u : 0u) +
+        (tables.in(memory)[kRecords + 1 + slot].record.load() != 0 ? 1u : 0u);
     CHECK(count_of(memory, slot) == held);
   }
 }

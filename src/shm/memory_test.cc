@@ -66,12 +66,14 @@ TEST_CASE("a process of another layout does not join, and is told why") {
 
     Child child([&] {
       Memory mine;
-      const char* problem = mine.map(session.control(), session.objects(), session.object_capacity(), false);
+      const char* problem =
+          mine.map(session.control(), session.objects(), session.object_capacity(), false);
       MOBULA_CHECK(mine.mapped() == row.joins);
       if (row.joins) {
         MOBULA_CHECK(problem == nullptr);
       } else {
-        MOBULA_CHECK(problem && std::string_view(problem).find("another layout") != std::string_view::npos);
+        MOBULA_CHECK(problem &&
+                     std::string_view(problem).find("another layout") != std::string_view::npos);
       }
     });
     CHECK(child.end() == kWell);
@@ -109,7 +111,7 @@ TEST_CASE("of the object window only what was opened can be written, or even rea
   Session session;
   const auto touch = [&](bool open, std::uint64_t at, bool write) {
     Child child = session.start([=](const Memory& memory) {
-        if (open) MOBULA_CHECK(memory.open_window(2 * kPage, kPage));
+      if (open) MOBULA_CHECK(memory.open_window(2 * kPage, kPage));
       volatile std::byte* byte = memory.object_window(at);
       if (write) {
         *byte = std::byte{7};
@@ -167,13 +169,15 @@ TEST_CASE("populating what is not mapped fails instead of faulting") {
 TEST_CASE("unmapping twice is harmless, and mapping again sees the same bytes") {
   Session session;
   Memory view;
-  REQUIRE(view.map(session.control(), session.objects(), session.object_capacity(), false) == nullptr);
+  REQUIRE(view.map(session.control(), session.objects(), session.object_capacity(), false) ==
+          nullptr);
   view.header().session_over.store(1);
 
   view.unmap();
   view.unmap();
   CHECK_FALSE(view.mapped());
-  CHECK(view.map(session.control(), session.objects(), session.object_capacity(), false) == nullptr);
+  CHECK(view.map(session.control(), session.objects(), session.object_capacity(), false) ==
+        nullptr);
   CHECK(view.header().session_over.load() == 1);
 }
 

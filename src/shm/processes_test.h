@@ -2,8 +2,8 @@
 //
 // A child maps the memory for itself, at an address of its own, and checks by MOBULA_CHECK, whose
 // abort its parent sees. It is bounded by alarm(), dies with its parent, and is killed and reaped
-// by pid when its test leaves. Threads stand in for processes where a sanitizer shall see the memory
-// orders, since it cannot see into another process.
+// by pid when its test leaves. Threads stand in for processes where a sanitizer shall see the
+// memory orders, since it cannot see into another process.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -65,7 +65,8 @@ struct Ending {
   friend bool operator==(const Ending&, const Ending&) = default;
 };
 inline doctest::String toString(const Ending& end) {
-  const std::string text = end.signal != 0 ? "signal " + std::to_string(end.signal) : "exit code " + std::to_string(end.code);
+  const std::string text = end.signal != 0 ? "signal " + std::to_string(end.signal)
+                                           : "exit code " + std::to_string(end.code);
   return text.c_str();
 }
 inline constexpr Ending kWell{};
@@ -83,8 +84,10 @@ class Child {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
     ::alarm(kChildSeconds);
-    // A fault or a failed check ends it as it ends any program: doctest's handlers are the parent's, a sanitizer's would exit.
-    for (const int fault : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTERM}) ::signal(fault, SIG_DFL);
+    // A fault or a failed check ends it as it ends any program: doctest's handlers are the
+    // parent's, a sanitizer's would exit.
+    for (const int fault : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTERM})
+      ::signal(fault, SIG_DFL);
     body();
     ::_exit(0);
   }
@@ -217,7 +220,9 @@ void side_by_side(Session& session, Crew crew, int n, const Body& body) {
   for (const pthread_t thread : threads) ::pthread_join(thread, nullptr);
 }
 
-inline std::string_view name_of(Crew crew) { return crew == Crew::Processes ? "processes" : "threads"; }
+inline std::string_view name_of(Crew crew) {
+  return crew == Crew::Processes ? "processes" : "threads";
+}
 
 // A ring as the daemon opens it.
 inline std::uint64_t open_ring(Session& session, std::uint64_t entries = kRingFirstEntries) {

@@ -11,8 +11,8 @@ namespace mobula::shm {
 namespace {
 
 TEST_CASE("an address is one word, and the word 0 is no record") {
-  for (const Address address : {Address{1, 0}, Address{kSegmentsMax * kRecordsPerSegment - 1, 1},
-                                Address{7, 0xffffffff}}) {
+  for (const Address address :
+       {Address{1, 0}, Address{kSegmentsMax * kRecordsPerSegment - 1, 1}, Address{7, 0xffffffff}}) {
     CHECK(Address::unpack(address.packed()) == address);
     CHECK(address);
   }
@@ -21,8 +21,10 @@ TEST_CASE("an address is one word, and the word 0 is no record") {
 }
 
 TEST_CASE("each part of a state word changes without touching the others") {
-  const std::uint64_t full = word::with_claimer(
-      word::make(0xfedcba98, State::Ready) | word::kWaiters | word::kAnyWaiter | word::kHasDependents, 0xabc);
+  const std::uint64_t full =
+      word::with_claimer(word::make(0xfedcba98, State::Ready) | word::kWaiters | word::kAnyWaiter |
+                             word::kHasDependents,
+                         0xabc);
 
   CHECK(word::state(full) == State::Ready);
   CHECK(word::generation(full) == 0xfedcba98);
@@ -35,7 +37,8 @@ TEST_CASE("each part of a state word changes without touching the others") {
     CHECK(word::attempt(tried) == attempt);
   }
   CHECK((tried & ~word::kAttemptMask) == full);
-  CHECK(word::with_next_attempt(tried) == full);  // 256 attempts: counts on from 0, and spills nowhere
+  CHECK(word::with_next_attempt(tried) ==
+        full);  // 256 attempts: counts on from 0, and spills nowhere
 
   const std::uint64_t other = word::with_claimer(full, 0x123);
   CHECK(word::claimer(other) == 0x123);
@@ -52,7 +55,8 @@ TEST_CASE("only Done and Failed are final") {
 }
 
 TEST_CASE("a claimer's number has room for every participant") {
-  const std::uint64_t last = word::with_claimer(word::make(1, State::Claimed), kParticipantsMax - 1);
+  const std::uint64_t last =
+      word::with_claimer(word::make(1, State::Claimed), kParticipantsMax - 1);
 
   CHECK(word::claimer(last) == kParticipantsMax - 1);
   CHECK(word::generation(last) == 1);
@@ -68,7 +72,8 @@ TEST_CASE("a join record's edges take the lines after the first, a task's only i
   record.kind = Kind::Join;
   CHECK(line_of(record.edge(0)) == 1);
   CHECK(line_of(record.edge(kJoinDependencies - 1)) == 3);
-  CHECK(reinterpret_cast<const std::byte*>(&record.edge(kJoinDependencies)) == begin + kRecordSize);
+  CHECK(reinterpret_cast<const std::byte*>(&record.edge(kJoinDependencies - 1) + 1) ==
+        begin + kRecordSize);
   record.kind = Kind::Task;
   CHECK(line_of(record.edge(0)) == 2);
   CHECK(line_of(record.edge(kDependenciesMax - 1)) == 2);
@@ -107,13 +112,17 @@ TEST_CASE("the first and the last entry of each table lie where the map says") {
   };
 
   CHECK(offset(memory.process(0)) == ControlLayout::kProcesses);
-  CHECK(offset(memory.process(kProcessesMax - 1)) + sizeof(Process) <= ControlLayout::kParticipants);
-  CHECK(offset(memory.participant(kParticipantsMax - 1)) + sizeof(Participant) <= ControlLayout::kClasses);
-  CHECK(offset(memory.scheduling_class(kClassesMax - 1)) + sizeof(SchedulingClass) <= ControlLayout::kExtents);
+  CHECK(offset(memory.process(kProcessesMax - 1)) + sizeof(Process) <=
+        ControlLayout::kParticipants);
+  CHECK(offset(memory.participant(kParticipantsMax - 1)) + sizeof(Participant) <=
+        ControlLayout::kClasses);
+  CHECK(offset(memory.scheduling_class(kClassesMax - 1)) + sizeof(SchedulingClass) <=
+        ControlLayout::kExtents);
   CHECK(offset(memory.extent(kExtentsMax - 1)) + sizeof(Extent) <= ControlLayout::kSegments);
   CHECK(offset(memory.segment_owner(kSegmentsMax - 1)) + 8 <= ControlLayout::kHeap);
   CHECK(offset(*memory.heap(kHeapSize)) <= ControlLayout::kRecords);
-  CHECK(offset(memory.record(kSegmentsMax * kRecordsPerSegment - 1)) + kRecordSize == ControlLayout::kSize);
+  CHECK(offset(memory.record(kSegmentsMax * kRecordsPerSegment - 1)) + kRecordSize ==
+        ControlLayout::kSize);
   CHECK(memory.segment(3) == reinterpret_cast<std::byte*>(&memory.record(3 * kRecordsPerSegment)));
 }
 

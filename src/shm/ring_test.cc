@@ -36,11 +36,14 @@ class Pusher {
   std::uint64_t storage_;
 };
 
-std::uint64_t storage_for(Session& session, std::uint64_t entries) { return session.take_heap(4 * entries * 8); }
+std::uint64_t storage_for(Session& session, std::uint64_t entries) {
+  return session.take_heap(4 * entries * 8);
+}
 
 // Takes what the ring gives until all is done, and counts each claim.
-void claim_until(const Memory& memory, RingHeader& ring, std::uint32_t participant, std::atomic<std::uint32_t>* claims,
-                 const std::atomic<std::uint32_t>& done, std::atomic<std::uint32_t>& finished, std::uint32_t wanted) {
+void claim_until(const Memory& memory, RingHeader& ring, std::uint32_t participant,
+                 std::atomic<std::uint32_t>* claims, const std::atomic<std::uint32_t>& done,
+                 std::atomic<std::uint32_t>& finished, std::uint32_t wanted) {
   Participant& me = memory.participant(participant);
   NoSink sink;
   MOBULA_CHECK(eventually([&] {
@@ -65,12 +68,14 @@ TEST_CASE("each of 100000 records of one pusher is claimed by exactly one of fou
     const std::uint64_t storage = storage_for(session, kMany);
     const Counters claims(session, kMany + 1);
     const Counters totals(session, 2);  // all pushed, records done
-    for (std::uint32_t slot = 0; slot < kSegmentsMax; ++slot) session.memory().segment_owner(slot).store(kNone);
+    for (std::uint32_t slot = 0; slot < kSegmentsMax; ++slot)
+      session.memory().segment_owner(slot).store(kNone);
 
     side_by_side(session, crew, 5, [&](const Memory& memory, int i) {
       auto* total = totals.in(memory);
       if (i > 0) {
-        claim_until(memory, ring_at(memory, ring), kFirstParticipant + static_cast<std::uint32_t>(i), claims.in(memory), total[0],
+        claim_until(memory, ring_at(memory, ring),
+                    kFirstParticipant + static_cast<std::uint32_t>(i), claims.in(memory), total[0],
                     total[1], kMany);
         return;
       }
@@ -110,7 +115,8 @@ TEST_CASE("a ring that nobody empties grows by stages of twice the size, and kee
 
   std::uint32_t wrong = 0;
   for (std::uint32_t slot = 1; slot <= kMany; ++slot) {
-    wrong += claim::next(memory, ring, me, kFirstParticipant, claim::Order::AsSubmitted) != Address{slot, 1};
+    wrong += claim::next(memory, ring, me, kFirstParticipant, claim::Order::AsSubmitted) !=
+             Address{slot, 1};
     claim::forget(me);
   }
   CHECK(wrong == 0);
@@ -153,7 +159,8 @@ TEST_CASE("entries that name another generation, or a record that somebody has, 
   make_task(memory, {2, 1}).state.store(word::with_claimer(word::make(1, State::Claimed), 99));
   make_task(memory, {3, 1}).state.store(word::make(1, State::Done));
   make_task(memory, {4, 1}).state.store(word::make(1, State::Free));
-  for (const Address address : {Address{1, 1}, Address{1, 3}, Address{2, 1}, Address{3, 1}, Address{4, 1}, Address{1, 2}}) {
+  for (const Address address :
+       {Address{1, 1}, Address{1, 3}, Address{2, 1}, Address{3, 1}, Address{4, 1}, Address{1, 2}}) {
     ring::push(memory, ring, address);
   }
 
@@ -175,7 +182,8 @@ TEST_CASE("a call that waits holds back the calls behind it, until it is ready o
   RingHeader& ring = ring_at(memory, open_ring(session));
   Participant& me = memory.participant(kFirstParticipant);
   const auto next = [&] {
-    const Address address = claim::next(memory, ring, me, kFirstParticipant, claim::Order::AsSubmitted);
+    const Address address =
+        claim::next(memory, ring, me, kFirstParticipant, claim::Order::AsSubmitted);
     if (address) claim::forget(me);
     return address;
   };
@@ -183,7 +191,8 @@ TEST_CASE("a call that waits holds back the calls behind it, until it is ready o
   make_ready(make_task(memory, {2, 5}), {2, 5});
   make_task(memory, {3, 5}).state.store(word::make(5, State::Waiting));
   make_ready(make_task(memory, {4, 5}), {4, 5});
-  make_task(memory, {5, 6}).state.store(word::make(6, State::Waiting));  // its entry is of generation 5
+  make_task(memory, {5, 6})
+      .state.store(word::make(6, State::Waiting));  // its entry is of generation 5
   make_ready(make_task(memory, {6, 5}), {6, 5});
   for (std::uint32_t slot = 1; slot <= 6; ++slot) ring::push(memory, ring, {slot, 5});
 
@@ -198,7 +207,9 @@ TEST_CASE("a call that waits holds back the calls behind it, until it is ready o
   CHECK_FALSE(next());
 }
 
-TEST_CASE("an intent says which record was about to be claimed, also when nesting is deeper than its list") {
+TEST_CASE(
+    "an intent says which record was about to be claimed, also when nesting is deeper than its "
+    "list") {
   Session session;
   const Memory& memory = session.memory();
   Participant& me = memory.participant(kFirstParticipant);
@@ -212,7 +223,8 @@ TEST_CASE("an intent says which record was about to be claimed, also when nestin
   CHECK(me.depth.load() == 0);
 }
 
-// What the daemon does for the claims of a dead thread: opens each again, by its intents alone. Returns how many.
+// What the daemon does for the claims of a dead thread: opens each again, by its intents alone.
+// Returns how many.
 std::uint32_t reopen_claims(const Memory& memory, std::uint32_t participant, Pusher& pusher) {
   Participant& dead = memory.participant(participant);
   std::uint32_t reopened = 0;
@@ -223,7 +235,8 @@ std::uint32_t reopen_claims(const Memory& memory, std::uint32_t participant, Pus
     Record& record = memory.record(address.slot);
     std::uint64_t state = record.state.load();
     if (word::state(state) != State::Claimed || word::claimer(state) != participant) continue;
-    REQUIRE(record.state.compare_exchange_strong(state, word::with_next_attempt(word::with_state(state, State::Ready))));
+    REQUIRE(record.state.compare_exchange_strong(
+        state, word::with_next_attempt(word::with_state(state, State::Ready))));
     pusher.push(address);
     ++reopened;
   }
@@ -241,14 +254,17 @@ std::uint32_t claimed_by(const Memory& memory, std::uint32_t participant, std::u
   return n;
 }
 
-TEST_CASE("a claimer killed at any step of a claim leaves a record that its intents find or the ring still has") {
+TEST_CASE(
+    "a claimer killed at any step of a claim leaves a record that its intents find or the ring "
+    "still has") {
   struct Row {
     CrashPoint point;
     bool claimed;  // by the dead
     bool moved;    // the tail
   };
-  for (const Row& row : {Row{CrashPoint::ClaimIntent, false, false}, Row{CrashPoint::ClaimTaken, true, false},
-                         Row{CrashPoint::ClaimMoved, true, true}}) {
+  for (const Row& row :
+       {Row{CrashPoint::ClaimIntent, false, false}, Row{CrashPoint::ClaimTaken, true, false},
+        Row{CrashPoint::ClaimMoved, true, true}}) {
     for (const int reach : {1, 2, 50}) {
       CAPTURE(crash_point_info(row.point).name);
       CAPTURE(reach);
@@ -269,7 +285,8 @@ TEST_CASE("a claimer killed at any step of a claim leaves a record that its inte
         die_at(row.point, reach);
         NoSink sink;
         Participant& me = mine.participant(kFirstParticipant);
-        while (const Address address = claim::next(mine, ring_at(mine, offset), me, kFirstParticipant, claim::Order::Any)) {
+        while (const Address address = claim::next(mine, ring_at(mine, offset), me,
+                                                   kFirstParticipant, claim::Order::Any)) {
           claim::complete(mine, me, mine.record(address.slot), address, State::Done, sink);
           claim::forget(me);
         }
@@ -285,7 +302,8 @@ TEST_CASE("a claimer killed at any step of a claim leaves a record that its inte
       std::vector<int> claims(kRecords + 1);
       Participant& me = memory.participant(kFirstParticipant + 1);
       for (const std::uint64_t r : {daemons, offset}) {
-        while (const Address address = claim::next(memory, ring_at(memory, r), me, kFirstParticipant + 1, claim::Order::Any)) {
+        while (const Address address = claim::next(memory, ring_at(memory, r), me,
+                                                   kFirstParticipant + 1, claim::Order::Any)) {
           ++claims[address.slot];
           claim::forget(me);
         }
@@ -313,7 +331,8 @@ TEST_CASE("claimers killed at random lose no record and double none") {
   const std::uint64_t storage = storage_for(session, kRecords);
   const Counters claims(session, kRecords + 1);
   const Counters completions(session, 1);
-  for (std::uint32_t segment = 0; segment < kSegmentsMax; ++segment) memory.segment_owner(segment).store(kNone);
+  for (std::uint32_t segment = 0; segment < kSegmentsMax; ++segment)
+    memory.segment_owner(segment).store(kNone);
 
   Child pusher = session.start([&](const Memory& mine) {
     Pusher push(mine, offset, storage);
@@ -330,7 +349,8 @@ TEST_CASE("claimers killed at random lose no record and double none") {
       for (;;) {
         Address address;
         for (const std::uint64_t r : {daemons, offset}) {
-          if (!address) address = claim::next(mine, ring_at(mine, r), me, participant, claim::Order::Any);
+          if (!address)
+            address = claim::next(mine, ring_at(mine, r), me, participant, claim::Order::Any);
         }
         if (!address) {
           ::sched_yield();
@@ -353,7 +373,9 @@ TEST_CASE("claimers killed at random lose no record and double none") {
     // Somewhere in the next stretch of work: where exactly, the machine decides.
     const std::uint32_t from = completed.load();
     const auto stretch = static_cast<std::uint32_t>(random() % (kRecords / kKills));
-    REQUIRE(eventually([&] { return completed.load() >= std::min(from + stretch, kRecords - kClaimers * 2 - kKills); }));
+    REQUIRE(eventually([&] {
+      return completed.load() >= std::min(from + stretch, kRecords - kClaimers * 2 - kKills);
+    }));
     const auto i = static_cast<std::uint32_t>(random() % kClaimers);
     claimers[i].kill();
     REQUIRE(claimers[i].end() == kKilled);
@@ -396,7 +418,8 @@ TEST_CASE("completing adds to the state and keeps what others have set in it") {
   for (const State final_state : {State::Done, State::Failed}) {
     Record& record = make_task(memory, {1, 7});
     const std::uint64_t claimed =
-        word::with_next_attempt(word::with_claimer(word::make(7, State::Claimed), 12)) | word::kWaiters;
+        word::with_next_attempt(word::with_claimer(word::make(7, State::Claimed), 12)) |
+        word::kWaiters;
     record.state.store(claimed);
 
     claim::complete(memory, memory.participant(12), record, {1, 7}, final_state, sink);
@@ -417,9 +440,11 @@ TEST_CASE("completing rings for who waits for any record, and only then") {
     std::uint32_t any_rings;
     std::uint32_t owner_rings;
   };
-  for (const Row& row : {Row{"nobody waits", 0, kOwner, 0, 0}, Row{"waits for this one", word::kWaiters, kOwner, 0, 0},
-                         Row{"waits for any", word::kAnyWaiter, kOwner, 1, 1},
-                         Row{"waits for any, ledger without owner", word::kAnyWaiter, kNone, 1, 0}}) {
+  for (const Row& row :
+       {Row{"nobody waits", 0, kOwner, 0, 0},
+        Row{"waits for this one", word::kWaiters, kOwner, 0, 0},
+        Row{"waits for any", word::kAnyWaiter, kOwner, 1, 1},
+        Row{"waits for any, ledger without owner", word::kAnyWaiter, kNone, 1, 0}}) {
     CAPTURE(row.name);
     memory.segment_owner(0).store(row.owner);
     memory.header().any_bell.value.store(0);
@@ -446,7 +471,8 @@ TEST_CASE("a process asleep on a record's state is woken when another one comple
     const std::uint64_t seen = awaited.state.fetch_or(word::kWaiters) | word::kWaiters;
     const std::int64_t begin = now_ns();
     if (!word::is_final(seen)) {
-      futex_wait(reinterpret_cast<const std::uint32_t*>(&awaited.state), static_cast<std::uint32_t>(seen), kPatienceNs);
+      futex_wait(reinterpret_cast<const std::uint32_t*>(&awaited.state),
+                 static_cast<std::uint32_t>(seen), kPatienceNs);
     }
     MOBULA_CHECK(now_ns() - begin < kPatienceNs);
     MOBULA_CHECK(word::state(awaited.state.load()) == State::Done);

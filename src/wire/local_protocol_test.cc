@@ -58,7 +58,8 @@ int open_descriptors() {
 bool same_file(int a, int b) {
   struct stat first;
   struct stat second;
-  return ::fstat(a, &first) == 0 && ::fstat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+  return ::fstat(a, &first) == 0 && ::fstat(b, &second) == 0 && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
 }
 
 TEST_CASE("a message arrives as it was sent, with every field and its text") {
@@ -101,7 +102,8 @@ TEST_CASE("messages keep their bounds and their order") {
 
 TEST_CASE("a text is cut at its limit, and one of exactly the limit is not") {
   Pair pair;
-  for (const std::size_t size : {std::size_t{0}, kTextMax - 1, kTextMax, kTextMax + 1, kTextMax * 10}) {
+  for (const std::size_t size :
+       {std::size_t{0}, kTextMax - 1, kTextMax, kTextMax + 1, kTextMax * 10}) {
     CAPTURE(size);
     const std::string text(size, 't');
     auto message = message_of(Kind::Explain, text);
@@ -114,7 +116,9 @@ TEST_CASE("a text is cut at its limit, and one of exactly the limit is not") {
   }
 }
 
-TEST_CASE("descriptors arrive as open files of the receiver, closed by exec, and stay open at the sender") {
+TEST_CASE(
+    "descriptors arrive as open files of the receiver, closed by exec, and stay open at the "
+    "sender") {
   Pair pair;
   for (std::uint32_t count = 0; count <= kDescriptorsMax; ++count) {
     CAPTURE(count);
@@ -176,21 +180,22 @@ TEST_CASE("malformed bytes count as a closed connection, and leave no descriptor
     Received received;
   };
   constexpr std::size_t kWhole = kFixedBytes + 100;
-  for (const Row& row : {Row{"well-formed", kWhole, 100, 0, 0, Received::Message},
-                         Row{"well-formed with descriptors", kWhole, 100, 2, 2, Received::Message},
-                         Row{"nothing", 0, 100, 0, 0, Received::Closed},
-                         Row{"one byte", 1, 0, 0, 0, Received::Closed},
-                         Row{"a cut header", kFixedBytes - 1, 0, 0, 0, Received::Closed},
-                         Row{"a cut header with a descriptor", kFixedBytes - 4, 0, 1, 1, Received::Closed},
-                         Row{"a text shorter than announced", kWhole - 1, 100, 0, 0, Received::Closed},
-                         Row{"a text longer than announced", kWhole, 99, 0, 0, Received::Closed},
-                         Row{"a text size beyond the limit", kWhole, kTextMax + 1, 0, 0, Received::Closed},
-                         Row{"a text size that wraps", kWhole, 0xffffffff, 0, 0, Received::Closed},
-                         Row{"fewer descriptors than announced", kWhole, 100, 2, 1, Received::Closed},
-                         Row{"more descriptors than announced", kWhole, 100, 1, 2, Received::Closed},
-                         Row{"descriptors without announcement", kWhole, 100, 0, 3, Received::Closed},
-                         Row{"an announcement without descriptors", kWhole, 100, 4, 0, Received::Closed},
-                         Row{"more descriptors than a message holds", kWhole, 100, 9, 9, Received::Closed}}) {
+  for (const Row& row :
+       {Row{"well-formed", kWhole, 100, 0, 0, Received::Message},
+        Row{"well-formed with descriptors", kWhole, 100, 2, 2, Received::Message},
+        Row{"nothing", 0, 100, 0, 0, Received::Closed},
+        Row{"one byte", 1, 0, 0, 0, Received::Closed},
+        Row{"a cut header", kFixedBytes - 1, 0, 0, 0, Received::Closed},
+        Row{"a cut header with a descriptor", kFixedBytes - 4, 0, 1, 1, Received::Closed},
+        Row{"a text shorter than announced", kWhole - 1, 100, 0, 0, Received::Closed},
+        Row{"a text longer than announced", kWhole, 99, 0, 0, Received::Closed},
+        Row{"a text size beyond the limit", kWhole, kTextMax + 1, 0, 0, Received::Closed},
+        Row{"a text size that wraps", kWhole, 0xffffffff, 0, 0, Received::Closed},
+        Row{"fewer descriptors than announced", kWhole, 100, 2, 1, Received::Closed},
+        Row{"more descriptors than announced", kWhole, 100, 1, 2, Received::Closed},
+        Row{"descriptors without announcement", kWhole, 100, 0, 3, Received::Closed},
+        Row{"an announcement without descriptors", kWhole, 100, 4, 0, Received::Closed},
+        Row{"more descriptors than a message holds", kWhole, 100, 9, 9, Received::Closed}}) {
     CAPTURE(row.name);
     Pair pair;
     const int file = ::memfd_create("given", 0);
@@ -212,7 +217,8 @@ TEST_CASE("malformed bytes count as a closed connection, and leave no descriptor
       rights->cmsg_level = SOL_SOCKET;
       rights->cmsg_type = SCM_RIGHTS;
       rights->cmsg_len = CMSG_LEN(sizeof(int) * row.sent);
-      for (std::uint32_t i = 0; i < row.sent; ++i) std::memcpy(CMSG_DATA(rights) + i * sizeof(int), &file, sizeof file);
+      for (std::uint32_t i = 0; i < row.sent; ++i)
+        std::memcpy(CMSG_DATA(rights) + i * sizeof(int), &file, sizeof file);
     }
     REQUIRE(::sendmsg(pair.ours(), &header, 0) == static_cast<ssize_t>(row.bytes));
     const int before = open_descriptors();
@@ -220,7 +226,8 @@ TEST_CASE("malformed bytes count as a closed connection, and leave no descriptor
     Message got;
     CHECK(receive(pair.theirs(), got) == row.received);
 
-    CHECK(open_descriptors() == before + (row.received == Received::Message ? static_cast<int>(row.sent) : 0));
+    CHECK(open_descriptors() ==
+          before + (row.received == Received::Message ? static_cast<int>(row.sent) : 0));
     if (row.received == Received::Message) {
       for (std::uint32_t i = 0; i < row.sent; ++i) ::close(got.descriptors[i]);
     }
@@ -277,7 +284,8 @@ TEST_CASE("a peer that is killed counts as closed") {
 
 TEST_CASE("a socket that does not block says that nothing is there, or that nothing more fits") {
   Pair pair;
-  for (const int end : {pair.ours(), pair.theirs()}) REQUIRE(::fcntl(end, F_SETFL, O_NONBLOCK) == 0);
+  for (const int end : {pair.ours(), pair.theirs()})
+    REQUIRE(::fcntl(end, F_SETFL, O_NONBLOCK) == 0);
 
   Message got;
   CHECK(receive(pair.theirs(), got) == Received::Nothing);
@@ -290,9 +298,12 @@ TEST_CASE("a socket that does not block says that nothing is there, or that noth
   CHECK(receive(pair.theirs(), got) == Received::Nothing);
 }
 
-TEST_CASE("the two ends of a pair are not inherited by programs, and no pair is made without descriptors") {
+TEST_CASE(
+    "the two ends of a pair are not inherited by programs, and no pair is made without "
+    "descriptors") {
   Pair pair;
-  for (const int end : {pair.ours(), pair.theirs()}) CHECK((::fcntl(end, F_GETFD) & FD_CLOEXEC) != 0);
+  for (const int end : {pair.ours(), pair.theirs()})
+    CHECK((::fcntl(end, F_GETFD) & FD_CLOEXEC) != 0);
 
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
