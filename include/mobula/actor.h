@@ -1,4 +1,5 @@
-// Actors: objects with state in a process of their own, whose methods are called remotely, in the order of each caller.
+// Actors: objects with state in a process of their own, whose methods are called remotely, in the
+// order of each caller.
 #pragma once
 
 #include <type_traits>
@@ -10,21 +11,23 @@
 
 namespace mobula {
 
-// The handle of an actor. Copyable; can be an argument, a result or a field of one. The actor ends when its last handle is gone
-// and its pending calls are done.
+// The handle of an actor. Copyable; can be an argument, a result or a field of one. The actor ends
+// when its last handle is gone and its pending calls are done.
 template <class T>
 class ActorHandle {
  public:
   ActorHandle() = default;
-  ActorHandle(Ref<void> creation, std::uint32_t actor_class) : creation_(std::move(creation)), class_(actor_class) {}
+  ActorHandle(Ref<void> creation, std::uint32_t actor_class)
+      : creation_(std::move(creation)), class_(actor_class) {}
 
-  // Calls a method; returns at once. Calls of one caller run in the order in which they were made, also when their
-  // arguments are not there yet.
+  // Calls a method; returns at once. Calls of one caller run in the order in which they were made,
+  // also when their arguments are not there yet.
   template <auto M, class... A>
   auto call(const A&... arguments) const {
     using Shape = detail::Shape<decltype(M)>;
     constexpr bool kOurs = std::is_base_of_v<typename Shape::Class, T>;
-    static_assert(kOurs, "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
+    static_assert(kOurs,
+                  "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
     using R = std::remove_cvref_t<typename Shape::Result>;
     if constexpr (kOurs) {
       return Ref<R>::own(submit<M>(static_cast<typename Shape::Params*>(nullptr), arguments...));
@@ -34,7 +37,9 @@ class ActorHandle {
   }
 
   explicit operator bool() const noexcept { return static_cast<bool>(creation_); }
-  friend bool operator==(const ActorHandle& a, const ActorHandle& b) noexcept { return a.creation_ == b.creation_; }
+  friend bool operator==(const ActorHandle& a, const ActorHandle& b) noexcept {
+    return a.creation_ == b.creation_;
+  }
 
   // A Ref that is ready when the constructor has run, or has its error.
   const Ref<void>& ready() const noexcept { return creation_; }
@@ -46,7 +51,9 @@ class ActorHandle {
     static_assert(sizeof...(P) == sizeof...(A), "mobula: wrong number of arguments for the method");
     if constexpr (sizeof...(P) == sizeof...(A)) {
       constexpr bool kTravels = detail::kResultTravels<typename detail::Method<T, M>::Result>;
-      static_assert(kTravels, "mobula: the result's type has no codec. Specialise mobula::codec<T> with encode and decode, or make it an aggregate.");
+      static_assert(kTravels,
+                    "mobula: the result's type has no codec. Specialise mobula::codec<T> with "
+                    "encode and decode, or make it an aggregate.");
       if constexpr (!detail::kArgumentsFit<detail::Parameters<P...>, A...>) {
         detail::refuse_arguments<M>(static_cast<detail::Parameters<P...>*>(nullptr), &arguments...);
       } else if constexpr (kTravels) {
@@ -54,7 +61,8 @@ class ActorHandle {
         const detail::ActorAddress actor{creation_.address(), class_};
         return detail::submit_arguments<P...>(
             detail::Method<T, M>::info, nullptr,
-            [&actor](const detail::Call& call, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context) {
+            [&actor](const detail::Call& call, const Writer& writer, const std::byte* bytes,
+                     detail::EncodeAgain again, void* context) {
               return detail::submit_call(call, actor, writer, bytes, again, context);
             },
             arguments...);
@@ -85,7 +93,9 @@ namespace detail {
 // A constructor's argument as a parameter: a Ref stands for its value, text is stored as a string.
 template <class A>
 struct ConstructorParameter {
-  using type = std::conditional_t<std::is_convertible_v<A, std::string_view> && !std::is_same_v<A, std::string>, std::string, A>;
+  using type = std::conditional_t<std::is_convertible_v<A, std::string_view> &&
+                                      !std::is_same_v<A, std::string>,
+                                  std::string, A>;
 };
 template <class V>
 struct ConstructorParameter<Ref<V>> {
@@ -95,16 +105,20 @@ struct ConstructorParameter<Ref<V>> {
 template <class T, class... A>
 ActorHandle<T> create_actor(const ActorOptions* options, const A&... arguments) {
   using Info = Constructor<T, typename ConstructorParameter<std::decay_t<A>>::type...>;
-  constexpr bool kConstructible = std::is_constructible_v<T, typename ConstructorParameter<std::decay_t<A>>::type...> ||
-                                  requires { T{std::declval<typename ConstructorParameter<std::decay_t<A>>::type>()...}; };
-  static_assert(kConstructible, "mobula: the actor's class has no constructor that takes these arguments");
+  constexpr bool kConstructible =
+      std::is_constructible_v<T, typename ConstructorParameter<std::decay_t<A>>::type...> ||
+      requires { T{std::declval<typename ConstructorParameter<std::decay_t<A>>::type>()...}; };
+  static_assert(kConstructible,
+                "mobula: the actor's class has no constructor that takes these arguments");
   if constexpr (kConstructible) {
-    const ActorAddress address = submit_arguments<typename ConstructorParameter<std::decay_t<A>>::type...>(
-        Info::info, nullptr,
-        [options](const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
-          return submit_actor(call, options, type_name<T>(), writer, bytes, again, context);
-        },
-        static_cast<const std::decay_t<const A>&>(arguments)...);
+    const ActorAddress address =
+        submit_arguments<typename ConstructorParameter<std::decay_t<A>>::type...>(
+            Info::info, nullptr,
+            [options](const Call& call, const Writer& writer, const std::byte* bytes,
+                      EncodeAgain again, void* context) {
+              return submit_actor(call, options, type_name<T>(), writer, bytes, again, context);
+            },
+            static_cast<const std::decay_t<const A>&>(arguments)...);
     return ActorHandle<T>(Ref<void>::own(address.creation), address.actor_class);
   } else {
     return {};
@@ -131,7 +145,9 @@ class ActorFactory {
   ActorHandle<T> operator()(const A&... arguments) const {
     return create_actor<T>(nullptr, arguments...);
   }
-  ActorWithOptions<T> with(ActorOptions options) const { return ActorWithOptions<T>(std::move(options)); }
+  ActorWithOptions<T> with(ActorOptions options) const {
+    return ActorWithOptions<T>(std::move(options));
+  }
 };
 
 }  // namespace detail

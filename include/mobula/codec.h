@@ -60,7 +60,8 @@ class Nesting {
  public:
   explicit Nesting(Stream& stream) : stream_(stream) {
     if (stream_.depth_ >= kNestingMax) {
-      throw_decode_error("a value is nested more than 512 levels deep; give its type a codec that is flat");
+      throw_decode_error(
+          "a value is nested more than 512 levels deep; give its type a codec that is flat");
     }
     ++stream_.depth_;
   }
@@ -88,7 +89,8 @@ class Writer {
   void bytes(const void* data, std::size_t size) {
     const std::size_t end = size_ + size;
     // size alone is compared too, so that no wrapped sum can pass
-    if (size != 0 && size <= capacity_ && end <= capacity_) std::memcpy(buffer_ + size_, data, size);
+    if (size != 0 && size <= capacity_ && end <= capacity_)
+      std::memcpy(buffer_ + size_, data, size);
     size_ = end;
   }
 
@@ -360,8 +362,9 @@ consteval bool all_encodable(TypeList<F...>, TypeList<Seen...>) {
 template <class T, class... F>
 consteval bool can_be_made_of(TypeList<F...>) {
   if constexpr ((std::is_array_v<F> || ...)) {
-    return requires { T{}; } &&
-           (std::is_assignable_v<std::remove_all_extents_t<F>&, std::remove_all_extents_t<F>> && ...);
+    return requires {
+      T{};
+    } && (std::is_assignable_v<std::remove_all_extents_t<F>&, std::remove_all_extents_t<F>> && ...);
   } else {
     return requires { T{std::declval<F>()...}; };
   }
@@ -508,7 +511,8 @@ bool bools_hold(const T& value) {
   } else if constexpr (!has_bool<T>()) {
     return true;
   } else if constexpr (kKind<T> == Kind::kAggregate) {
-    return with_fields(value, []<class... F>(const auto&... field) { return (bools_hold(field) && ...); });
+    return with_fields(value,
+                       []<class... F>(const auto&... field) { return (bools_hold(field) && ...); });
   } else {
     unsigned char byte;
     std::memcpy(&byte, &value, 1);
@@ -522,7 +526,8 @@ void check_bools(const std::byte* at) {
   if constexpr (has_bool<T>()) {
     alignas(T) std::byte copy[sizeof(T)];
     std::memcpy(copy, at, sizeof(T));
-    if (!bools_hold(*reinterpret_cast<const T*>(copy))) throw_decode_error("a bool is neither 0 nor 1");
+    if (!bools_hold(*reinterpret_cast<const T*>(copy)))
+      throw_decode_error("a bool is neither 0 nor 1");
   }
 }
 
@@ -543,7 +548,8 @@ void write_block(Writer& writer, const T* data, std::size_t count) {
 // `count` elements of T, in place, their bools checked.
 template <class T>
 const std::byte* read_block(Reader& reader, std::uint64_t count) {
-  if (count > reader.remaining() / sizeof(T)) throw_decode_error("a count exceeds the bytes that are left");
+  if (count > reader.remaining() / sizeof(T))
+    throw_decode_error("a count exceeds the bytes that are left");
   const std::size_t size = static_cast<std::size_t>(count) * sizeof(T);
   if (size != 0) reader.align(block_alignment<T>(size));
   const std::byte* block = reader.bytes(size);
@@ -635,7 +641,8 @@ void encode_field(Writer& writer, const T& field) {
 template <class T, std::size_t... I>
 void encode_variant(Writer& writer, const T& value, std::index_sequence<I...>) {
   using std::get;  // and not mobula::get
-  if (value.valueless_by_exception()) throw_decode_error("a variant without value cannot be encoded");
+  if (value.valueless_by_exception())
+    throw_decode_error("a variant without value cannot be encoded");
   writer.raw(static_cast<std::uint8_t>(value.index()));
   const Nesting<Writer> nesting(writer);
   (void)((value.index() == I ? (mobula::encode(writer, get<I>(value)), true) : false) || ...);
@@ -658,7 +665,8 @@ void encode_value(Writer& writer, const T& value) {
   } else if constexpr (is_flat_v<T>) {
     writer.raw(value);
   } else if constexpr (kind == Kind::kAggregate) {
-    with_fields(value, [&]<class... F>(const auto&... field) { (encode_field(writer, field), ...); });
+    with_fields(value,
+                [&]<class... F>(const auto&... field) { (encode_field(writer, field), ...); });
   } else if constexpr (kind == Kind::kPair) {
     mobula::encode(writer, value.first);
     mobula::encode(writer, value.second);
@@ -700,7 +708,8 @@ T decode_bits(Reader& reader) {
   if (size > reader.remaining()) throw_decode_error("a count exceeds the bytes that are left");
   const std::byte* bytes = reader.bytes(static_cast<std::size_t>(size));
   T bits(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = (bytes[i / 8] >> i % 8 & std::byte{1}) != std::byte{0};
+  for (std::size_t i = 0; i < bits.size(); ++i)
+    bits[i] = (bytes[i / 8] >> i % 8 & std::byte{1}) != std::byte{0};
   return bits;
 }
 
@@ -755,7 +764,8 @@ T decode_variant(Reader& reader, std::uint8_t index) {
   using Alternatives = ArgumentsOf<T>;
   if constexpr (I < size_of(Alternatives{})) {
     if (index != I) return decode_variant<T, I + 1>(reader, index);
-    return T(std::in_place_index<I>, mobula::decode<typename TypeAt<I, Alternatives>::Type>(reader));
+    return T(std::in_place_index<I>,
+             mobula::decode<typename TypeAt<I, Alternatives>::Type>(reader));
   } else {
     throw_decode_error("a variant's index is out of range");
   }
@@ -879,7 +889,8 @@ consteval auto offender() {
     return first_offender<T>(TypeList<typename T::value_type>{}, TypeList<Seen...>{});
   } else if constexpr (kind == Kind::kPointer) {
     return first_offender<T>(TypeList<typename T::element_type>{}, TypeList<Seen...>{});
-  } else if constexpr (kind != Kind::kNone && kind != Kind::kUser && requires { typename ArgumentsOf<T>; }) {
+  } else if constexpr (kind != Kind::kNone && kind != Kind::kUser &&
+                       requires { typename ArgumentsOf<T>; }) {
     return first_offender<T>(ArgumentsOf<T>{}, TypeList<Seen...>{});
   } else {
     return Named<T>{};
@@ -892,11 +903,13 @@ template <class Part>
 consteval void refuse() {
   if constexpr (has_base<Part>()) {
     static_assert(!has_base<Part>(),
-                  "mobula: an aggregate with a base class has no codec. Specialise mobula::codec<T> with encode "
+                  "mobula: an aggregate with a base class has no codec. Specialise "
+                  "mobula::codec<T> with encode "
                   "and decode, or make the base a field.");
   } else {
     static_assert(kEncodable<Part>,
-                  "mobula: this type has no codec. Specialise mobula::codec<T> with encode and decode, or make it "
+                  "mobula: this type has no codec. Specialise mobula::codec<T> with encode and "
+                  "decode, or make it "
                   "an aggregate.");
   }
 }
@@ -930,11 +943,13 @@ T decode(Reader& reader) {
 // Throws DecodeError if the bytes are too short or lie at an address that T cannot have.
 template <class T>
 std::span<const T> decode_span(Reader& reader) {
-  static_assert(is_flat_v<T>, "mobula: only a range of plain data can be read in place; take std::vector<T>.");
+  static_assert(is_flat_v<T>,
+                "mobula: only a range of plain data can be read in place; take std::vector<T>.");
   const auto count = reader.raw<std::uint64_t>();
   const std::byte* block = detail::read_block<T>(reader, count);
   if (count == 0) return {};
-  if (!detail::is_aligned<T>(block)) detail::throw_decode_error("a block is not aligned for reading in place");
+  if (!detail::is_aligned<T>(block))
+    detail::throw_decode_error("a block is not aligned for reading in place");
   return {reinterpret_cast<const T*>(block), static_cast<std::size_t>(count)};
 }
 

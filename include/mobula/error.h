@@ -1,6 +1,7 @@
 // What can go wrong, as types: everything Mobula throws derives from mobula::Error.
 //
-// A message says what happened, to which task or actor (name, id, process), and what the user can do about it.
+// A message says what happened, to which task or actor (name, id, process), and what the user can
+// do about it.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,8 @@ enum class ErrorCode : std::uint32_t {
 
 class Error : public std::exception {
  public:
-  explicit Error(std::string what, ErrorCode code = ErrorCode::kError) : what_(std::move(what)), code_(code) {}
+  explicit Error(std::string what, ErrorCode code = ErrorCode::kError)
+      : what_(std::move(what)), code_(code) {}
   const char* what() const noexcept override { return what_.c_str(); }
   ErrorCode code() const noexcept { return code_; }
 
@@ -46,7 +48,8 @@ class Error : public std::exception {
   ErrorCode code_;
 };
 
-// A task or actor method threw. The exception travels as a value and is thrown again where its result is asked for.
+// A task or actor method threw. The exception travels as a value and is thrown again where its
+// result is asked for.
 class TaskError : public Error {
  public:
   struct Origin {
@@ -65,8 +68,8 @@ class TaskError : public Error {
   const std::string& task_id() const noexcept { return origin_->task_id; }
   std::uint32_t attempt() const noexcept { return origin_->attempt; }
 
-  // Throws the cause in its own type where the type is known here (the standard exceptions with a message, those
-  // of Mobula, and what register_exception named); otherwise throws this TaskError.
+  // Throws the cause in its own type where the type is known here (the standard exceptions with a
+  // message, those of Mobula, and what register_exception named); otherwise throws this TaskError.
   [[noreturn]] void rethrow_cause() const;
 
  private:
@@ -74,10 +77,10 @@ class TaskError : public Error {
   std::exception_ptr cause_;
 };
 
-#define MOBULA_ERROR(Name, code)                                                        \
-  class Name : public Error {                                                           \
-   public:                                                                              \
-    explicit Name(std::string what) : Error(std::move(what), ErrorCode::code) {}        \
+#define MOBULA_ERROR(Name, code)                                                 \
+  class Name : public Error {                                                    \
+   public:                                                                       \
+    explicit Name(std::string what) : Error(std::move(what), ErrorCode::code) {} \
   };
 
 MOBULA_ERROR(ActorDiedError, kActorDied)
@@ -104,7 +107,7 @@ class WorkerCrashedError : public Error {
  public:
   WorkerCrashedError(std::string what, int signal, int exit_code)
       : Error(std::move(what), ErrorCode::kWorkerCrashed), signal_(signal), exit_code_(exit_code) {}
-  int signal() const noexcept { return signal_; }        // 0: it exited
+  int signal() const noexcept { return signal_; }  // 0: it exited
   int exit_code() const noexcept { return exit_code_; }  // meaningful when signal() is 0
 
  private:

@@ -21,7 +21,8 @@ namespace detail {
 template <class T>
 T decode_result(Bytes bytes) {
   if constexpr (!std::is_void_v<T>) {
-    static_assert(!std::is_same_v<T, Buffer>, "mobula: a Ref<Buffer> is read by get_view, in place");
+    static_assert(!std::is_same_v<T, Buffer>,
+                  "mobula: a Ref<Buffer> is read by get_view, in place");
     if constexpr (!std::is_same_v<T, Buffer>) {
       Reader reader(bytes.data, bytes.size);
       return decode<T>(reader);
@@ -35,20 +36,24 @@ inline std::optional<Duration> optional_timeout(Duration timeout) { return timeo
 
 }  // namespace detail
 
-// Stores a value; the ref can be an argument of any number of tasks. Values up to 32 bytes live in the ref's
-// record, larger ones in shared memory. Throws ObjectStoreFullError at once if it can never fit, after a grace time if the
-// store stays full.
+// Stores a value; the ref can be an argument of any number of tasks. Values up to 32 bytes live in
+// the ref's record, larger ones in shared memory. Throws ObjectStoreFullError at once if it can
+// never fit, after a grace time if the store stays full.
 template <class V>
 auto put(const V& value) {
   using T = std::remove_cvref_t<V>;
-  static_assert(!detail::kIsRef<T>, "mobula: put of a Ref; put it inside of a struct or vector if that is meant");
+  static_assert(!detail::kIsRef<T>,
+                "mobula: put of a Ref; put it inside of a struct or vector if that is meant");
   const auto encode_value = [&value](Writer& writer) { encode<T>(writer, value); };
   alignas(8) std::byte small[64];
   small[0] = {};  // an empty value writes nothing, and compilers warn of passing that on
   Writer writer(small, sizeof small);
   encode_value(writer);
   return Ref<T>::own(detail::put_encoded(
-      writer, small, [](void* context, Writer& again) { (*static_cast<const decltype(encode_value)*>(context))(again); },
+      writer, small,
+      [](void* context, Writer& again) {
+        (*static_cast<const decltype(encode_value)*>(context))(again);
+      },
       const_cast<void*>(static_cast<const void*>(&encode_value))));
 }
 inline Ref<std::string> put(const char* text) { return put(std::string(text)); }
@@ -60,8 +65,9 @@ inline Ref<Buffer> put_buffer(std::span<const std::byte> bytes) {
   return buffer.seal();
 }
 
-// Waits for the value. Throws what the task threw as TaskError, WorkerCrashedError and so on; GetTimeoutError when
-// the time is over (0: only look; negative: Error). In a task, waiting gives the CPU to others.
+// Waits for the value. Throws what the task threw as TaskError, WorkerCrashedError and so on;
+// GetTimeoutError when the time is over (0: only look; negative: Error). In a task, waiting gives
+// the CPU to others.
 template <class T>
 T get(const Ref<T>& ref) {
   return detail::decode_result<T>(detail::get_bytes(ref.address(), ref.session(), std::nullopt));
@@ -117,8 +123,9 @@ struct WaitResult {
   std::vector<Ref<T>> pending;
 };
 
-// Waits until num_returns of the refs have a value (or an error), and parts them, order kept; `ready` has at most num_returns.
-// Throws Error: num_returns is 0 or above the number of refs, a ref occurs twice or is empty, the timeout is negative.
+// Waits until num_returns of the refs have a value (or an error), and parts them, order kept;
+// `ready` has at most num_returns. Throws Error: num_returns is 0 or above the number of refs, a
+// ref occurs twice or is empty, the timeout is negative.
 template <class T>
 WaitResult<T> wait(const std::vector<Ref<T>>& refs, WaitOptions options = {}) {
   struct Flags {  // vector<bool> is no span
@@ -136,9 +143,11 @@ WaitResult<T> wait(const std::vector<Ref<T>>& refs, WaitOptions options = {}) {
     addresses.push_back(ref.address());
     sessions.push_back(ref.session());
   }
-  detail::wait_refs(addresses, sessions, options.num_returns, options.timeout, {flags.bits, refs.size()});
+  detail::wait_refs(addresses, sessions, options.num_returns, options.timeout,
+                    {flags.bits, refs.size()});
   WaitResult<T> result;
-  for (std::size_t i = 0; i < refs.size(); ++i) (flags.bits[i] ? result.ready : result.pending).push_back(refs[i]);
+  for (std::size_t i = 0; i < refs.size(); ++i)
+    (flags.bits[i] ? result.ready : result.pending).push_back(refs[i]);
   return result;
 }
 

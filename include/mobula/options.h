@@ -1,4 +1,5 @@
-// Options of tasks, actors, waits and sessions: aggregates for designated initialisers, fields in this order.
+// Options of tasks, actors, waits and sessions: aggregates for designated initialisers, fields in
+// this order.
 #pragma once
 
 #include <chrono>
@@ -17,14 +18,15 @@ struct TaskOptions {
   std::optional<double> num_gpus = {};  // default 0
   std::optional<double> memory = {};    // bytes, for placement only
   std::map<std::string, double> resources = {};  // the user's own
-  int max_retries = 3;            // further attempts after a worker crash; -1: without end; 0: none
+  int max_retries = 3;  // further attempts after a worker crash; -1: without end; 0: none
   bool retry_exceptions = false;  // also when the function throws
-  std::string name = {};          // shown in errors and tools instead of the function's
+  std::string name = {};  // shown in errors and tools instead of the function's
 };
 
 struct ActorOptions {
-  int max_restarts = 0;      // times its process is started anew after a crash; -1: without end
-  int max_task_retries = 0;  // further attempts of a call that a crash interrupted (needs max_restarts)
+  int max_restarts = 0;  // times its process is started anew after a crash; -1: without end
+  int max_task_retries =
+      0;  // further attempts of a call that a crash interrupted (needs max_restarts)
   std::optional<double> num_cpus = {};  // held for the actor's life; default 0
   std::optional<double> num_gpus = {};
   std::optional<double> memory = {};
@@ -32,17 +34,18 @@ struct ActorOptions {
 };
 
 struct WaitOptions {
-  std::size_t num_returns = 1;          // from 1 to the number of refs
+  std::size_t num_returns = 1;  // from 1 to the number of refs
   std::optional<Duration> timeout = {};  // absent: for ever; 0: only look
-  bool fetch_local = true;              // matters between nodes only
+  bool fetch_local = true;  // matters between nodes only
 };
 
 struct Config {
-  std::string address = {};                      // of a node to join; empty: start a private one
-  std::optional<double> num_cpus = {};           // default: the cores this process may run on
-  std::optional<double> num_gpus = {};           // default 0
+  std::string address = {};  // of a node to join; empty: start a private one
+  std::optional<double> num_cpus = {};  // default: the cores this process may run on
+  std::optional<double> num_gpus = {};  // default 0
   std::map<std::string, double> resources = {};  // the user's own
-  std::optional<std::uint64_t> object_store_memory = {};  // bytes; default 30 % of the machine's memory
+  std::optional<std::uint64_t> object_store_memory =
+      {};  // bytes; default 30 % of the machine's memory
   std::string namespace_ = {};
   std::string spill_directory = {};
   bool log_to_driver = true;  // workers' output appears here, each line with a prefix

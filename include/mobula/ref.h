@@ -15,9 +15,10 @@ namespace mobula {
 // An object of bytes (put_buffer, create_buffer); see view.h.
 class Buffer;
 
-// A counted handle: the value lives as long as a Ref to it exists anywhere, also inside of other objects and pending calls.
-// Copyable, comparable, hashable; default-constructed it is empty. Copying and dropping cost a few nanoseconds. Safe to
-// copy between threads; one Ref object is not safe to change from two threads at once.
+// A counted handle: the value lives as long as a Ref to it exists anywhere, also inside of other
+// objects and pending calls. Copyable, comparable, hashable; default-constructed it is empty.
+// Copying and dropping cost a few nanoseconds. Safe to copy between threads; one Ref object is not
+// safe to change from two threads at once.
 template <class T>
 class Ref {
  public:
@@ -27,7 +28,8 @@ class Ref {
   Ref(const Ref& other) : address_(other.address_), session_(other.session_) {
     if (session_ && session_ == detail::current_session()) detail::retain(address_);
   }
-  Ref(Ref&& other) noexcept : address_(std::exchange(other.address_, {})), session_(std::exchange(other.session_, 0)) {}
+  Ref(Ref&& other) noexcept
+      : address_(std::exchange(other.address_, {})), session_(std::exchange(other.session_, 0)) {}
   Ref& operator=(Ref other) noexcept {
     std::swap(address_, other.address_);
     std::swap(session_, other.session_);
@@ -39,7 +41,9 @@ class Ref {
 
   // Is there a value to wait for?
   explicit operator bool() const noexcept { return session_ != 0; }
-  friend bool operator==(const Ref& a, const Ref& b) noexcept { return a.address_ == b.address_ && a.session_ == b.session_; }
+  friend bool operator==(const Ref& a, const Ref& b) noexcept {
+    return a.address_ == b.address_ && a.session_ == b.session_;
+  }
   friend auto operator<=>(const Ref& a, const Ref& b) noexcept { return a.address_ <=> b.address_; }
 
   // For the library: takes over one count of `address`.
@@ -86,6 +90,7 @@ struct codec<Ref<T>> {
 template <class T>
 struct std::hash<mobula::Ref<T>> {
   std::size_t operator()(const mobula::Ref<T>& ref) const noexcept {
-    return (std::uint64_t{ref.address().generation} << 32 | ref.address().slot) * 0x9e3779b97f4a7c15u;
+    return (std::uint64_t{ref.address().generation} << 32 | ref.address().slot) *
+           0x9e3779b97f4a7c15u;
   }
 };

@@ -1,6 +1,8 @@
-// A value or an error that happens in a healthy program: Result<T>, with the member names of std::expected.
+// A value or an error that happens in a healthy program: Result<T>, with the member names of
+// std::expected.
 //
-// Our own short type because GCC 12 has std::expected only from C++23 on; the day the compilers move, it becomes an alias.
+// Our own short type because GCC 12 has std::expected only from C++23 on; the day the compilers
+// move, it becomes an alias.
 #pragma once
 
 #include <exception>
@@ -16,9 +18,7 @@ class [[nodiscard]] Result {
  public:
   Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
   // `error` as it would have been thrown.
-  static Result failure(std::exception_ptr error) {
-    return Result(Failure{std::move(error)});
-  }
+  static Result failure(std::exception_ptr error) { return Result(Failure{std::move(error)}); }
 
   bool has_value() const noexcept { return state_.index() == 0; }
   explicit operator bool() const noexcept { return has_value(); }

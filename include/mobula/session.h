@@ -11,9 +11,10 @@ namespace mobula {
 
 // Starts a node on this machine, private to this program, and gone with it however it ends.
 //
-// In a worker process the constructor does not return: the program is its own worker, started anew up to this line.
-// So construct the Session first in main(), before threads, output or other side effects.
-// Throws Error: a session is running already, the node cannot be started, the configuration is wrong.
+// In a worker process the constructor does not return: the program is its own worker, started anew
+// up to this line. So construct the Session first in main(), before threads, output or other side
+// effects. Throws Error: a session is running already, the node cannot be started, the
+// configuration is wrong.
 class Session {
  public:
   Session(int argc, char** argv, Config config = {});
@@ -27,7 +28,8 @@ void init(int argc, char** argv, Config config = {});
 void shutdown() noexcept;
 bool is_initialized() noexcept;
 
-// What the node has, and what is not held by a task or actor right now: "CPU", "GPU", "memory", "object_store_memory" (bytes), the user's own.
+// What the node has, and what is not held by a task or actor right now: "CPU", "GPU", "memory",
+// "object_store_memory" (bytes), the user's own.
 std::map<std::string, double> cluster_resources();
 std::map<std::string, double> available_resources();
 

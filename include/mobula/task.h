@@ -1,4 +1,5 @@
-// Remote functions: remote<F>(args...) runs F in some worker and returns a Ref of its result at once.
+// Remote functions: remote<F>(args...) runs F in some worker and returns a Ref of its result at
+// once.
 #pragma once
 
 #include <tuple>
@@ -15,10 +16,13 @@ namespace detail {
 
 template <auto F, class... P, class... A>
 RefAddress submit_function(const TaskOptions* options, Parameters<P...>*, const A&... arguments) {
-  static_assert(sizeof...(P) == sizeof...(A), "mobula: wrong number of arguments for the remote function");
+  static_assert(sizeof...(P) == sizeof...(A),
+                "mobula: wrong number of arguments for the remote function");
   if constexpr (sizeof...(P) == sizeof...(A)) {
     constexpr bool kTravels = kResultTravels<typename Function<F>::Result>;
-    static_assert(kTravels, "mobula: the result's type has no codec. Specialise mobula::codec<T> with encode and decode, or make it an aggregate.");
+    static_assert(kTravels,
+                  "mobula: the result's type has no codec. Specialise mobula::codec<T> with encode "
+                  "and decode, or make it an aggregate.");
     if constexpr (!kArgumentsFit<Parameters<P...>, A...>) {
       refuse_arguments<F>(static_cast<Parameters<P...>*>(nullptr), &arguments...);
     } else if constexpr (kTravels) {
@@ -48,17 +52,20 @@ class RemoteCall {
 
   template <class... A>
   Ref<Result> operator()(const A&... arguments) const {
-    return Ref<Result>::own(submit_function<F>(options_, static_cast<Params*>(nullptr), arguments...));
+    return Ref<Result>::own(
+        submit_function<F>(options_, static_cast<Params*>(nullptr), arguments...));
   }
 
   // F returns std::tuple<A, B...>: one Ref for each element.
   template <class... A>
   auto unpacked(const A&... arguments) const {
-    static_assert(kIsTupleResult<Result>, "mobula: unpacked needs a function that returns a std::tuple");
+    static_assert(kIsTupleResult<Result>,
+                  "mobula: unpacked needs a function that returns a std::tuple");
     if constexpr (kIsTupleResult<Result>) {
       const Ref<Result> whole = (*this)(arguments...);
       return [&]<std::size_t... I>(std::index_sequence<I...>) {
-        return std::tuple<Ref<std::tuple_element_t<I, Result>>...>{RemoteCall<&project<Result, I>>()(whole)...};
+        return std::tuple<Ref<std::tuple_element_t<I, Result>>...>{
+            RemoteCall<&project<Result, I>>()(whole)...};
       }(std::make_index_sequence<std::tuple_size_v<Result>>{});
     }
   }
@@ -89,13 +96,16 @@ class RemoteFunction : public RemoteCall<F> {
  public:
   constexpr RemoteFunction() = default;
   // Throws Error at the call when an option makes no sense.
-  RemoteWithOptions<F> with(TaskOptions options) const { return RemoteWithOptions<F>(std::move(options)); }
+  RemoteWithOptions<F> with(TaskOptions options) const {
+    return RemoteWithOptions<F>(std::move(options));
+  }
 };
 
 }  // namespace detail
 
-// F: a free function, a static method, or a captureless lambda. Each argument is a value or a Ref of it; a Ref is a data edge: the
-// task runs when its value is there, and fails with its error. Misuse is reported here, at the call.
+// F: a free function, a static method, or a captureless lambda. Each argument is a value or a Ref
+// of it; a Ref is a data edge: the task runs when its value is there, and fails with its error.
+// Misuse is reported here, at the call.
 template <auto F>
 inline constexpr detail::RemoteFunction<F> remote{};
 

@@ -11,7 +11,8 @@
 
 namespace mobula {
 
-// Read-only elements of an object, where they lie in the store. Pins the object while it lives, and outlives its Ref.
+// Read-only elements of an object, where they lie in the store. Pins the object while it lives, and
+// outlives its Ref.
 template <class T>
 class View {
  public:
@@ -47,7 +48,8 @@ class Buffer {
   std::size_t size() const noexcept { return open_.size; }
   std::span<std::byte> span() noexcept { return {open_.data, open_.size}; }
 
-  // Makes the bytes an immutable object. The buffer is empty afterwards. Throws Error when it was sealed before.
+  // Makes the bytes an immutable object. The buffer is empty afterwards. Throws Error when it was
+  // sealed before.
   Ref<Buffer> seal() { return Ref<Buffer>::own(detail::seal_buffer(open_)); }
 
  private:
@@ -78,7 +80,8 @@ struct ViewElement<Buffer> {
 };
 
 template <class T>
-concept Viewable = requires { typename ViewElement<T>::type; } && is_flat_v<typename ViewElement<T>::type>;
+concept Viewable =
+    requires { typename ViewElement<T>::type; } && is_flat_v<typename ViewElement<T>::type>;
 
 }  // namespace detail
 }  // namespace mobula

@@ -31,7 +31,10 @@ void append_to_file(int fd, std::string_view data) {
 }  // namespace
 
 LogRelay::LogRelay(std::string folder, bool to_driver)
-    : folder_(std::move(folder)), to_driver_(to_driver), epoll_(::epoll_create1(EPOLL_CLOEXEC)), stop_(::eventfd(0, EFD_CLOEXEC)) {
+    : folder_(std::move(folder)),
+      to_driver_(to_driver),
+      epoll_(::epoll_create1(EPOLL_CLOEXEC)),
+      stop_(::eventfd(0, EFD_CLOEXEC)) {
   epoll_event event{EPOLLIN, {.fd = stop_}};
   ::epoll_ctl(epoll_, EPOLL_CTL_ADD, stop_, &event);
   thread_ = std::thread([this] { run(); });
@@ -45,8 +48,10 @@ LogRelay::~LogRelay() {
 
 void LogRelay::add(int out, int err, const std::string& name, const std::string& prefix) {
   const std::lock_guard lock(mutex_);
-  for (const auto& [fd, suffix, to] : {std::tuple{out, ".out", STDOUT_FILENO}, std::tuple{err, ".err", STDERR_FILENO}}) {
-    const int file = ::open((folder_ + "/" + name + suffix).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  for (const auto& [fd, suffix, to] :
+       {std::tuple{out, ".out", STDOUT_FILENO}, std::tuple{err, ".err", STDERR_FILENO}}) {
+    const int file = ::open((folder_ + "/" + name + suffix).c_str(),
+                            O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     streams_[fd] = Stream{name, prefix, {}, file, to};
     epoll_event event{EPOLLIN, {.fd = fd}};
     ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
@@ -142,7 +147,8 @@ void LogRelay::print(int to, std::string_view text) {
     // A pipe that is writable takes PIPE_BUF bytes without blocking.
     pollfd polls[2] = {{to, POLLOUT, 0}, {stop_, POLLIN, 0}};
     if (::poll(polls, 2, -1) < 0 && errno != EINTR) return;
-    if (polls[1].revents && !(polls[0].revents & POLLOUT)) return;  // the session ends and nobody reads
+    if (polls[1].revents && !(polls[0].revents & POLLOUT))
+      return;  // the session ends and nobody reads
     if (!(polls[0].revents & POLLOUT)) {
       if (polls[0].revents) return;  // the driver's output is closed: lines are lost, work is not
       continue;

@@ -21,11 +21,12 @@ int main(int argc, char** argv) {
     }
   }
   const bool help = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-  fprintf(help ? stdout : stderr,
-          "mobula-node is the daemon of a Mobula node: it owns the shared memory and starts workers.\n"
-          "A program that constructs a mobula::Session starts it; it is not started by hand.\n"
-          "\n"
-          "  mobula-node --driver-socket=FD   serve the driver connected to this descriptor\n"
-          "  mobula-node --help               this text\n");
+  fprintf(
+      help ? stdout : stderr,
+      "mobula-node is the daemon of a Mobula node: it owns the shared memory and starts workers.\n"
+      "A program that constructs a mobula::Session starts it; it is not started by hand.\n"
+      "\n"
+      "  mobula-node --driver-socket=FD   serve the driver connected to this descriptor\n"
+      "  mobula-node --help               this text\n");
   return help ? 0 : 2;
 }

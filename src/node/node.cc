@@ -47,10 +47,15 @@ constexpr int kActorStartsMax = 3;    // failed ones, of an actor's process
 constexpr int kLeaveGraceMs = 300;   // for workers to end by themselves
 constexpr int kExitConstructorFailed = 76;
 constexpr int kDeathWaitMs = 2000;       // from SIGKILL to the end of a process
-constexpr std::size_t kForksAtOnce = 64;  // orders without an answer: more could fill both sockets, and block both ends
+constexpr std::size_t kForksAtOnce =
+    64;  // orders without an answer: more could fill both sockets, and block both ends
 
-int open_pidfd(std::uint32_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0)); }
-void signal_pidfd(int pidfd, int signal) { ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0); }
+int open_pidfd(std::uint32_t pid) {
+  return static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0));
+}
+void signal_pidfd(int pidfd, int signal) {
+  ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0);
+}
 
 std::map<std::string, double> parse_amounts(std::string_view text) {
   std::map<std::string, double> amounts;
@@ -69,7 +74,8 @@ std::string format_amounts(const core::ResourceAmounts& amounts) {
   std::string text;
   for (const auto& [name, units] : amounts.by_name()) {
     char line[64];
-    ::snprintf(line, sizeof line, "=%.17g\n", static_cast<double>(units) / core::ResourceAmounts::kUnitsPerOne);
+    ::snprintf(line, sizeof line, "=%.17g\n",
+               static_cast<double>(units) / core::ResourceAmounts::kUnitsPerOne);
     text += name + line;
   }
   return text;
@@ -125,7 +131,8 @@ bool Node::start(const wire::Message& message) {
   if (::getppid() != driver_pid) return false;
   std::string arguments;
   char buffer[4096];
-  for (ssize_t n; (n = ::read(message.descriptors[1], buffer, sizeof buffer)) > 0;) arguments.append(buffer, static_cast<std::size_t>(n));
+  for (ssize_t n; (n = ::read(message.descriptors[1], buffer, sizeof buffer)) > 0;)
+    arguments.append(buffer, static_cast<std::size_t>(n));
   ::close(message.descriptors[1]);
   for (std::size_t at = 0; at < arguments.size();) {
     const std::size_t end = arguments.find('\0', at);
@@ -137,16 +144,20 @@ bool Node::start(const wire::Message& message) {
   auto amounts = parse_amounts(message.text_view());
   amounts["object_store_memory"] = static_cast<double>(message.c);
   auto parsed = core::ResourceAmounts::parse(amounts);
-  if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed)) throw std::runtime_error("Config: " + refusal->describe());
+  if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
+    throw std::runtime_error("Config: " + refusal->describe());
   capacity_ = std::get<core::ResourceAmounts>(parsed);
 
   directory_ = std::make_unique<SessionDirectory>();
   logs_ = std::make_unique<LogRelay>(directory_->logs(), log_to_driver_);
-  if (!shm::Memory::create(message.c, &control_fd_, &object_fd_)) throw std::runtime_error(std::string("cannot make shared memory: ") + ::strerror(errno));
-  if (const char* problem = memory_.map(control_fd_, object_fd_, message.c, true)) throw std::runtime_error(problem);
+  if (!shm::Memory::create(message.c, &control_fd_, &object_fd_))
+    throw std::runtime_error(std::string("cannot make shared memory: ") + ::strerror(errno));
+  if (const char* problem = memory_.map(control_fd_, object_fd_, message.c, true))
+    throw std::runtime_error(problem);
   std::uint64_t session = 0;
   while (session == 0) {
-    if (::getrandom(&session, sizeof session, 0) != sizeof session) throw std::runtime_error("no random numbers from the system");
+    if (::getrandom(&session, sizeof session, 0) != sizeof session)
+      throw std::runtime_error("no random numbers from the system");
   }
   cpu_set_t cpus;
   const int cores = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
@@ -160,7 +171,8 @@ bool Node::start(const wire::Message& message) {
   MOBULA_CHECK(driver == kDriverProcess);
   start_zygote();
 
-  const int cpus_here = static_cast<int>(capacity_.units("CPU") / core::ResourceAmounts::kUnitsPerOne);
+  const int cpus_here =
+      static_cast<int>(capacity_.units("CPU") / core::ResourceAmounts::kUnitsPerOne);
   step(core::PoolLimits{std::min(std::max(cpus_here, 1), 64), kWorkersMax});
   step(core::NodeCapacity{capacity_});
 
@@ -236,18 +248,20 @@ void Node::start_zygote() {
 }
 
 void Node::start_worker(std::optional<core::ClassId> actor) {
-  const auto process = tables_->open_process(actor ? shm::ProcessRole::Actor : shm::ProcessRole::Worker);
+  const auto process =
+      tables_->open_process(actor ? shm::ProcessRole::Actor : shm::ProcessRole::Worker);
   int sockets[2] = {-1, -1};
   int out[2] = {-1, -1};
   int err[2] = {-1, -1};
-  if (!process || zygote_failures_ >= kZygoteFailuresMax || !wire::make_pair(sockets) || ::pipe2(out, O_CLOEXEC) != 0 ||
-      ::pipe2(err, O_CLOEXEC) != 0) {
+  if (!process || zygote_failures_ >= kZygoteFailuresMax || !wire::make_pair(sockets) ||
+      ::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0) {
     for (const int fd : {sockets[0], sockets[1], out[0], out[1], err[0], err[1]}) {
       if (fd >= 0) ::close(fd);
     }
     if (process) tables_->close_process(*process);
     step(core::WorkerStartFailed{actor});
-    if (actor && actors_.contains(actor->value)) bury_actor(actor->value, shm::Death::NotStarted, {});
+    if (actor && actors_.contains(actor->value))
+      bury_actor(actor->value, shm::Death::NotStarted, {});
     return;
   }
   Worker& worker = workers_[*process];
@@ -339,7 +353,8 @@ int Node::run() {
         hear_zygote();
       } else if ((tag >> 32) == (kTagWorker >> 32)) {
         const auto process = static_cast<std::uint32_t>(tag);
-        if (const auto it = workers_.find(process); it != workers_.end() && it->second.socket >= 0) serve(it->second.socket, process);
+        if (const auto it = workers_.find(process); it != workers_.end() && it->second.socket >= 0)
+          serve(it->second.socket, process);
       }
     }
     if (started) tables_->prepare_segment();
@@ -365,7 +380,8 @@ void Node::serve(int socket, std::uint32_t process) {
       return;
     case wire::Received::Message: break;
   }
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);  // nobody sends us any but at the start
+  for (std::uint32_t i = 0; i < message.descriptor_count; ++i)
+    ::close(message.descriptors[i]);  // nobody sends us any but at the start
   if (message.kind == wire::Kind::Leave && socket == driver_) {
     leave_asked_ = true;
     return;
@@ -374,7 +390,8 @@ void Node::serve(int socket, std::uint32_t process) {
     if (socket == driver_) return;
     Worker& worker = workers_.at(process);
     worker.joined = true;
-    step(core::WorkerReady{{process}, worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
+    step(core::WorkerReady{
+        {process}, worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
     return;
   }
   answer(process, message);
@@ -401,26 +418,33 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
   switch (message.kind) {
     case wire::Kind::LeaseLedger: {
       const auto participant = tables_->open_participant(process);
-      give(message.a, participant, "this node has as many submitting threads as it can list (4095)");
-      if (participant) give(message.b, tables_->lease_segment(*participant), "no memory is left for records of tasks");
+      give(message.a, participant,
+           "this node has as many submitting threads as it can list (4095)");
+      if (participant)
+        give(message.b, tables_->lease_segment(*participant),
+             "no memory is left for records of tasks");
       return;
     }
     case wire::Kind::LeaseSegment:
-      if (!owns(message.a)) return refuse(message, wire::Status::Invalid, "the ledger is another process's");
-      return give(message.a, tables_->lease_segment(message.a), "no memory is left for records of tasks");
+      if (!owns(message.a))
+        return refuse(message, wire::Status::Invalid, "the ledger is another process's");
+      return give(message.a, tables_->lease_segment(message.a),
+                  "no memory is left for records of tasks");
     case wire::Kind::LeaseHolds:
-      return give(message.a, tables_->lease_holds(process, message.a), "no memory is left for the table of held objects");
-    case wire::Kind::OpenClass:
-      message.set_text(asked);
-      return open_class(process, message);
+      return give(message.a, tables_->lease_holds(process, message.a),
+                  "no memory is left for the table of held objects");
+    case wire::Kind::OpenClass: message.set_text(asked); return open_class(process, message);
     case wire::Kind::OpenRing:
-      if (!owns(message.a) || message.b >= tables_->class_limit()) return refuse(message, wire::Status::Invalid, "no such ring");
-      return give(message.c, tables_->open_ring(message.a, message.b), "no memory is left for queues of tasks");
+      if (!owns(message.a) || message.b >= tables_->class_limit())
+        return refuse(message, wire::Status::Invalid, "no such ring");
+      return give(message.c, tables_->open_ring(message.a, message.b),
+                  "no memory is left for queues of tasks");
     case wire::Kind::GrowRing:
       if (message.d == 0 || message.d > kRingEntriesMax || (message.d & (message.d - 1)) != 0) {
         return refuse(message, wire::Status::Invalid, "no such ring");
       }
-      return give(message.c, tables_->ring_storage(message.d), "no memory is left for queues of tasks");
+      return give(message.c, tables_->ring_storage(message.d),
+                  "no memory is left for queues of tasks");
     case wire::Kind::LeaseExtent: return lease_extent(process, message);
     case wire::Kind::Resources: return report_resources(message);
     case wire::Kind::Explain: return message.set_text(allotment_.explain({message.a}));
@@ -435,7 +459,9 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   const std::string demand_text = is_actor ? text.substr(0, split) : text;
   const auto restarts = static_cast<int>(message.b);
   const std::uint64_t creation = message.c;
-  if (is_actor && (split == std::string::npos || shm::Address::unpack(creation).slot / shm::kRecordsPerSegment >= shm::kSegmentsMax)) {
+  if (is_actor &&
+      (split == std::string::npos ||
+       shm::Address::unpack(creation).slot / shm::kRecordsPerSegment >= shm::kSegmentsMax)) {
     return refuse(message, wire::Status::Invalid, "the creation of the actor is no record");
   }
   const auto retries = static_cast<int>(static_cast<std::int64_t>(message.d));
@@ -447,13 +473,17 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     }
   }
   auto parsed = core::ResourceAmounts::parse(parse_amounts(demand_text));
-  if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed)) return refuse(message, wire::Status::Invalid, refusal->describe());
+  if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
+    return refuse(message, wire::Status::Invalid, refusal->describe());
   const auto& demand = std::get<core::ResourceAmounts>(parsed);
   const auto id = tables_->open_class();
-  if (!id) return refuse(message, wire::Status::Limit, "this node has as many scheduling classes and actors as it can list (16384)");
+  if (!id)
+    return refuse(message, wire::Status::Limit,
+                  "this node has as many scheduling classes and actors as it can list (16384)");
 
   shm::SchedulingClass& cls = memory_.scheduling_class(*id);
-  cls.kind.store(static_cast<std::uint32_t>(is_actor ? shm::ClassKind::Actor : shm::ClassKind::Task));
+  cls.kind.store(
+      static_cast<std::uint32_t>(is_actor ? shm::ClassKind::Actor : shm::ClassKind::Task));
   cls.attached.store(0);
   cls.attention.store(1);
   for (auto& w : cls.sleepers) w.store(0);
@@ -494,14 +524,16 @@ void Node::lease_extent(std::uint32_t process, wire::Message& message) {
 void Node::report_resources(wire::Message& message) {
   core::ResourceAmounts amounts = message.a == 0 ? capacity_ : allotment_.free();
   if (message.a == 1) {
-    // A worker that stays attached without a task holds its class's demand only until somebody else wants it.
+    // A worker that stays attached without a task holds its class's demand only until somebody else
+    // wants it.
     for (const auto& [process, worker] : workers_) {
       if (worker.actor || worker.attached == shm::kNone || worker.leaving) continue;
       const auto view = allotment_.view({worker.attached});
       if (view && memory_.process(process).sleeping.load()) amounts.add(view->demand);
     }
     amounts.set_units("object_store_memory",
-                      static_cast<std::int64_t>(tables_->object_bytes_free()) * core::ResourceAmounts::kUnitsPerOne);
+                      static_cast<std::int64_t>(tables_->object_bytes_free()) *
+                          core::ResourceAmounts::kUnitsPerOne);
   }
   message.set_text(format_amounts(amounts));
 }
@@ -523,7 +555,8 @@ void Node::hear_zygote() {
     if (worker.pid == 0) return worker_exited(message.a, 127 << 8);
     worker.pidfd = open_pidfd(worker.pid);
     memory_.process(message.a).pid = worker.pid;
-    const std::string who = worker.actor ? std::string(memory_.scheduling_class(*worker.actor).name) : "worker";
+    const std::string who =
+        worker.actor ? std::string(memory_.scheduling_class(*worker.actor).name) : "worker";
     logs_->rename(worker.log_name, "(" + who + " pid=" + std::to_string(worker.pid) + ") ");
   } else if (message.kind == wire::Kind::Exited) {
     for (auto& [process, worker] : workers_) {
@@ -548,9 +581,11 @@ void Node::lost_zygote() {
   ++zygote_failures_;
   if (zygote_failures_ >= kZygoteFailuresMax) {
     ::fprintf(stderr,
-              "mobula: the program ended %d times in a row before it reached its mobula::Session, so no worker can be started "
+              "mobula: the program ended %d times in a row before it reached its mobula::Session, "
+              "so no worker can be started "
               "(last time: %s %d). Construct the Session first in main().\n",
-              zygote_failures_, WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+              zygote_failures_, WIFSIGNALED(status) ? "signal" : "exit code",
+              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
   }
   if (zygote_failures_ < kZygoteFailuresMax) start_zygote();
   std::vector<std::uint32_t> lost;
@@ -559,7 +594,8 @@ void Node::lost_zygote() {
     // Repairs are for the dead: a worker that still runs would change what we mend.
     Worker& worker = workers_.at(process);
     kill_worker(worker);
-    pollfd end{worker.pidfd >= 0 ? worker.pidfd : worker.socket, static_cast<short>(worker.pidfd >= 0 ? POLLIN : 0), 0};
+    pollfd end{worker.pidfd >= 0 ? worker.pidfd : worker.socket,
+               static_cast<short>(worker.pidfd >= 0 ? POLLIN : 0), 0};
     if (end.fd >= 0) ::poll(&end, 1, kDeathWaitMs);
     worker_exited(process, SIGKILL);
   }
@@ -573,7 +609,8 @@ void Node::worker_exited(std::uint32_t process, int status) {
     ::close(worker.socket);
   }
   if (worker.pidfd >= 0) ::close(worker.pidfd);
-  const ProcessEnd end{worker.pid, WIFSIGNALED(status) ? WTERMSIG(status) : 0, WIFEXITED(status) ? WEXITSTATUS(status) : 0};
+  const ProcessEnd end{worker.pid, WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+                       WIFEXITED(status) ? WEXITSTATUS(status) : 0};
 
   // The class forgets it before anybody is woken for its tasks.
   const std::uint32_t cls_id = worker.attached;
@@ -596,17 +633,23 @@ void Node::worker_exited(std::uint32_t process, int status) {
     shm::SchedulingClass& cls = memory_.scheduling_class(*worker.actor);
     // Without a handle there is no creation to run again.
     wanted = cls.kill_request.load() != 0 || end.exit_code == kExitConstructorFailed;
-    fate = Recovery::ActorFate{!wanted && (actor.max_restarts < 0 || actor.restarts < actor.max_restarts), actor.max_task_retries};
+    fate = Recovery::ActorFate{
+        !wanted && (actor.max_restarts < 0 || actor.restarts < actor.max_restarts),
+        actor.max_task_retries};
   }
   recovery_->repair(process, end, fate ? &*fate : nullptr);
   close_actors_without_creation(process);
   if (worker.joined) {
     step(core::WorkerGone{{process}});
   } else {
-    step(core::WorkerStartFailed{worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
+    step(core::WorkerStartFailed{worker.actor ? std::optional(core::ClassId{*worker.actor})
+                                              : std::nullopt});
   }
-  if (worker.actor) worker.joined ? actor_ended(*worker.actor, end, wanted) : actor_start_failed(*worker.actor, end);
-  if (cls_id != shm::kNone && !worker.actor && depth_of(cls_id) > 0) shm::doorbell::wake_one(memory_, memory_.scheduling_class(cls_id));
+  if (worker.actor)
+    worker.joined ? actor_ended(*worker.actor, end, wanted)
+                  : actor_start_failed(*worker.actor, end);
+  if (cls_id != shm::kNone && !worker.actor && depth_of(cls_id) > 0)
+    shm::doorbell::wake_one(memory_, memory_.scheduling_class(cls_id));
 }
 
 // ---- Actors.
@@ -623,20 +666,23 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
     step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
     return;
   }
-  const shm::Death cause = (cls.kill_request.load() & shm::kKill)   ? shm::Death::Killed
+  const shm::Death cause = (cls.kill_request.load() & shm::kKill)    ? shm::Death::Killed
                            : end.exit_code == kExitConstructorFailed ? shm::Death::ConstructorFailed
-                           : actor.ending && end.signal == 0 && end.exit_code == 0 ? shm::Death::OutOfScope
-                                                                     : shm::Death::Crashed;
+                           : actor.ending && end.signal == 0 && end.exit_code == 0
+                               ? shm::Death::OutOfScope
+                               : shm::Death::Crashed;
   bury_actor(id, cause, end);
 }
 
-// Its process died before it joined: no fault of the actor, so none of its restarts is spent. Not without end, though.
+// Its process died before it joined: no fault of the actor, so none of its restarts is spent. Not
+// without end, though.
 void Node::actor_start_failed(std::uint32_t id, const ProcessEnd& end) {
   const auto it = actors_.find(id);
   if (it == actors_.end() || it->second.dead) return;
   Actor& actor = it->second;
   actor.worker = shm::kNone;
-  if (memory_.scheduling_class(id).kill_request.load() & shm::kKill) return bury_actor(id, shm::Death::Killed, end);
+  if (memory_.scheduling_class(id).kill_request.load() & shm::kKill)
+    return bury_actor(id, shm::Death::Killed, end);
   if (++actor.failed_starts > kActorStartsMax) return bury_actor(id, shm::Death::NotStarted, end);
   step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
 }
@@ -647,7 +693,8 @@ void Node::bury_actor(std::uint32_t id, shm::Death cause, const ProcessEnd& end)
   shm::SchedulingClass& cls = memory_.scheduling_class(id);
   cls.death = {static_cast<std::uint32_t>(cause), end.signal, end.exit_code, end.pid};
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Dead), std::memory_order_seq_cst);
-  std::atomic_thread_fence(std::memory_order_seq_cst);  // before we empty the rings (see submit_call)
+  std::atomic_thread_fence(
+      std::memory_order_seq_cst);  // before we empty the rings (see submit_call)
   recovery_->fail_calls(id);
   step(core::ClassClosed{{id}});
 }
@@ -658,11 +705,14 @@ void Node::close_actors_without_creation(std::uint32_t process) {
   for (auto& [id, actor] : actors_) {
     if (actor.dead) continue;
     const auto creation = shm::Address::unpack(memory_.scheduling_class(id).creation.load());
-    const std::uint32_t owner = memory_.segment_owner(creation.slot / shm::kRecordsPerSegment).load();
+    const std::uint32_t owner =
+        memory_.segment_owner(creation.slot / shm::kRecordsPerSegment).load();
     if (std::find(dead.begin(), dead.end(), owner) == dead.end()) continue;
     const std::uint64_t state = memory_.record(creation.slot).state.load();
-    const bool never_submitted = shm::word::state(state) == shm::State::Free && shm::word::generation(state) + 1 == creation.generation;
-    if (never_submitted) memory_.scheduling_class(id).kill_request.fetch_or(shm::kKill | shm::kLastHandleGone);
+    const bool never_submitted = shm::word::state(state) == shm::State::Free &&
+                                 shm::word::generation(state) + 1 == creation.generation;
+    if (never_submitted)
+      memory_.scheduling_class(id).kill_request.fetch_or(shm::kKill | shm::kLastHandleGone);
   }
 }
 
@@ -677,8 +727,10 @@ void Node::serve_actors() {
     }
     if (request == 0) continue;
     if (actor.worker == shm::kNone) {  // not started, or between two lives
-      if (request & shm::kKill) bury_actor(id, shm::Death::Killed, {});
-      else if (depth_of(id) == 0) bury_actor(id, shm::Death::OutOfScope, {});
+      if (request & shm::kKill)
+        bury_actor(id, shm::Death::Killed, {});
+      else if (depth_of(id) == 0)
+        bury_actor(id, shm::Death::OutOfScope, {});
       continue;
     }
     Worker& worker = workers_.at(actor.worker);
@@ -704,7 +756,8 @@ void Node::serve_actors() {
 
 std::uint64_t Node::depth_of(std::uint32_t id) const {
   std::uint64_t depth = 0;
-  for (std::uint64_t at = memory_.scheduling_class(id).rings.load(std::memory_order_acquire); at != 0;) {
+  for (std::uint64_t at = memory_.scheduling_class(id).rings.load(std::memory_order_acquire);
+       at != 0;) {
     auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
     depth += ring.depth();
     at = ring.next.load(std::memory_order_acquire);
@@ -744,7 +797,8 @@ void Node::sample_workers() {
         events.push_back(core::WorkerUnblocked{{process}});
       }
     }
-    if (wanted && worker.attached != shm::kNone && !worker.actor && shared.sleeping.load(std::memory_order_seq_cst)) {
+    if (wanted && worker.attached != shm::kNone && !worker.actor &&
+        shared.sleeping.load(std::memory_order_seq_cst)) {
       events.push_back(core::WorkerIdle{{process}});
     }
   }
@@ -762,14 +816,16 @@ void Node::sample_classes() {
       busy_ = true;
     }
     // A sleeper beside a backlog: its waker judged wrongly, or died.
-    if (depth != 0 && shm::doorbell::sleepers(cls) != 0 && cls.searcher.load() == 0) shm::doorbell::wake_one(memory_, cls);
+    if (depth != 0 && shm::doorbell::sleepers(cls) != 0 && cls.searcher.load() == 0)
+      shm::doorbell::wake_one(memory_, cls);
     last = depth;
     const auto view = allotment_.view({id});
     const int able = view ? view->workers - view->blocked - view->leaving : 0;
     if (depth != 0 && able == 0) unserved = true;
     if (depth != 0 && view && static_cast<std::int64_t>(depth) > able) unserved = true;
     // With nobody to take the next task, or about to sleep for long, we want to hear of it.
-    cls.attention.store(able == 0 || quiet_looks_ + 1 >= kQuietLooks ? 1 : 0, std::memory_order_seq_cst);
+    cls.attention.store(able == 0 || quiet_looks_ + 1 >= kQuietLooks ? 1 : 0,
+                        std::memory_order_seq_cst);
   }
   for (const auto& [id, actor] : actors_) {
     if (!actor.dead && actor.worker == shm::kNone) unserved = true;
@@ -778,7 +834,8 @@ void Node::sample_classes() {
   memory_.header().wants_idle.store(unserved ? 1 : 0, std::memory_order_seq_cst);
 }
 
-// An order may cause the next fact (a worker that cannot be started): that is taken up when all orders before it are carried out.
+// An order may cause the next fact (a worker that cannot be started): that is taken up when all
+// orders before it are carried out.
 void Node::step(const core::WorkerEvent& event) {
   facts_.push_back(event);
   if (stepping_) return;
@@ -800,7 +857,8 @@ void Node::carry_out(const core::WorkerActions& actions) {
     } else if (const auto* detach = std::get_if<core::DetachWorker>(&action)) {
       Worker& worker = workers_.at(detach->worker.value);
       worker.leaving = true;
-      memory_.process(detach->worker.value).assigned_class.store(shm::kNone, std::memory_order_seq_cst);
+      memory_.process(detach->worker.value)
+          .assigned_class.store(shm::kNone, std::memory_order_seq_cst);
       wake(detach->worker.value);
       busy_ = true;
     } else if (const auto* retire = std::get_if<core::RetireWorker>(&action)) {
@@ -810,8 +868,10 @@ void Node::carry_out(const core::WorkerActions& actions) {
     } else if (const auto* reject = std::get_if<core::RejectClass>(&action)) {
       rejected_ = reject->reason;
     } else if (const auto* exhausted = std::get_if<core::PoolExhausted>(&action)) {
-      ::fprintf(stderr, "mobula: all %d worker processes are blocked or belong to actors, and tasks wait: %s\n", kWorkersMax,
-                allotment_.explain(exhausted->cls).c_str());
+      ::fprintf(
+          stderr,
+          "mobula: all %d worker processes are blocked or belong to actors, and tasks wait: %s\n",
+          kWorkersMax, allotment_.explain(exhausted->cls).c_str());
     }
   }
 }
@@ -819,11 +879,13 @@ void Node::carry_out(const core::WorkerActions& actions) {
 void Node::attach(std::uint32_t process, std::uint32_t id) {
   Worker& worker = workers_.at(process);
   shm::SchedulingClass& cls = memory_.scheduling_class(id);
-  // The lowest number that nobody has; when all are taken, workers share one, which costs late wake-ups only.
+  // The lowest number that nobody has; when all are taken, workers share one, which costs late
+  // wake-ups only.
   std::uint32_t slot = process % (shm::kSleeperWords * 64);
   std::vector<bool> taken(shm::kSleeperWords * 64, false);
   for (const auto& [other, w] : workers_) {
-    if (other != process && w.attached == id) taken[memory_.process(other).class_slot.load()] = true;
+    if (other != process && w.attached == id)
+      taken[memory_.process(other).class_slot.load()] = true;
   }
   for (std::uint32_t s = 0; s < taken.size(); ++s) {
     if (!taken[s]) {
@@ -874,9 +936,14 @@ void Node::end_session(bool orderly) {
     for (std::uint32_t i = 0; i < 3; ++i) ::close(order.descriptors[i]);
   }
   waiting_forks_.clear();
-  // Workers that are idle leave by themselves; the others are killed after a grace time, or at once if the driver died.
+  // Workers that are idle leave by themselves; the others are killed after a grace time, or at once
+  // if the driver died.
   const auto begin = std::chrono::steady_clock::now();
-  const auto elapsed_ms = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count(); };
+  const auto elapsed_ms = [&] {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                                 begin)
+        .count();
+  };
   while (orderly && elapsed_ms() < kLeaveGraceMs) {
     bool any = false;
     for (auto& [process, worker] : workers_) {
@@ -888,7 +955,8 @@ void Node::end_session(bool orderly) {
   }
   for (auto& [process, worker] : workers_) kill_worker(worker);
   if (zygote_socket_ >= 0) {
-    ::kill(static_cast<pid_t>(zygote_pid_), SIGKILL);  // our own child, not reaped yet: the number is still its
+    ::kill(static_cast<pid_t>(zygote_pid_),
+           SIGKILL);  // our own child, not reaped yet: the number is still its
     ::waitpid(static_cast<pid_t>(zygote_pid_), nullptr, 0);
   }
   // Whatever tasks had started came to us when its parent died.

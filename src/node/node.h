@@ -1,7 +1,9 @@
-// The daemon of one machine: it owns the shared memory, starts workers and lets them go, and notices every death.
+// The daemon of one machine: it owns the shared memory, starts workers and lets them go, and
+// notices every death.
 //
-// One thread decides. It sees no single task on the fast path: it samples depths, and is rung when a class has nobody to run its
-// tasks, when a worker blocks, or when a process dies. Idle, it sleeps without a timer.
+// One thread decides. It sees no single task on the fast path: it samples depths, and is rung when
+// a class has nobody to run its tasks, when a worker blocks, or when a process dies. Idle, it
+// sleeps without a timer.
 #pragma once
 
 #include <sys/resource.h>
@@ -33,7 +35,8 @@ class Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  // Serves until the driver leaves or dies; everything of the session is gone when it returns. An exit code.
+  // Serves until the driver leaves or dies; everything of the session is gone when it returns. An
+  // exit code.
   int run();
 
  private:
@@ -42,7 +45,7 @@ class Node {
     int pidfd = -1;
     std::uint32_t pid = 0;  // 0: fork was ordered, no answer yet
     bool joined = false;
-    bool gone = false;      // its end was reported and repaired
+    bool gone = false;  // its end was reported and repaired
     std::optional<std::uint32_t> actor;  // its class
     std::uint32_t attached = shm::kNone;
     bool leaving = false;
@@ -101,7 +104,7 @@ class Node {
   int bell_ = -1;
   int control_fd_ = -1;
   int object_fd_ = -1;
-  int program_ = -1;    // the driver's executable
+  int program_ = -1;  // the driver's executable
   std::vector<std::string> arguments_;
   bool driver_gone_ = false;
   bool leave_asked_ = false;
@@ -123,14 +126,15 @@ class Node {
   std::uint32_t zygote_pid_ = 0;
   bool zygote_ready_ = false;
   int zygote_failures_ = 0;
-  std::deque<wire::Message> waiting_forks_;  // until the zygote is ready, and has answered earlier ones
-  std::size_t forks_ordered_ = 0;            // and not answered
-  std::map<std::uint32_t, Worker> workers_;   // by process
-  std::map<std::uint32_t, Actor> actors_;     // by class
+  std::deque<wire::Message>
+      waiting_forks_;  // until the zygote is ready, and has answered earlier ones
+  std::size_t forks_ordered_ = 0;  // and not answered
+  std::map<std::uint32_t, Worker> workers_;  // by process
+  std::map<std::uint32_t, Actor> actors_;  // by class
   std::map<std::string, std::uint32_t> task_classes_;  // by demand
-  std::map<std::uint32_t, std::uint64_t> depths_;      // last sampled, of task classes
+  std::map<std::uint32_t, std::uint64_t> depths_;  // last sampled, of task classes
   std::string rejected_;  // reason of the class being opened
-  int quiet_looks_ = 0;   // in a row, with nothing to do
+  int quiet_looks_ = 0;  // in a row, with nothing to do
   bool busy_ = false;
 };
 

@@ -23,7 +23,8 @@ template <class Visit>
 void each_ref(const std::byte* data, std::uint64_t size, std::uint32_t from, const Visit& visit) {
   std::uint64_t count = 0;
   std::memcpy(&count, data + size - sizeof count, sizeof count);
-  const auto* refs = reinterpret_cast<const std::uint64_t*>(data + size - sizeof count - count * sizeof(std::uint64_t));
+  const auto* refs = reinterpret_cast<const std::uint64_t*>(data + size - sizeof count -
+                                                            count * sizeof(std::uint64_t));
   for (std::uint64_t i = from; i < count; ++i) visit(Address::unpack(refs[i]));
 }
 
@@ -45,7 +46,8 @@ void Recovery::publish(Record& record, Address address) {
       const std::uint64_t entries = 2 * (ring.stage[ring.stages.load() - 1].mask.load() + 1);
       const auto storage = tables_.ring_storage(entries);
       if (!storage || ring.stages.load() == shm::kRingStagesMax) {
-        fail(record, address, {static_cast<std::uint32_t>(ErrorCode::kOutOfMemory), 1, 0, 0, 0, id, 0});
+        fail(record, address,
+             {static_cast<std::uint32_t>(ErrorCode::kOutOfMemory), 1, 0, 0, 0, id, 0});
         return;
       }
       shm::ring::grow(ring, *storage, entries);
@@ -66,7 +68,8 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   orphans_.push_back({process, 0});
 }
 
-// Did the change that the dead thread had opened happen? Brings its hold table in line with the answer.
+// Did the change that the dead thread had opened happen? Brings its hold table in line with the
+// answer.
 void Recovery::resolve_hold(std::uint32_t process, std::uint32_t participant) {
   shm::HoldIntent& intent = memory_.participant(participant).hold;
   const auto op = static_cast<shm::HoldOp>(intent.op.load(std::memory_order_acquire));
@@ -77,8 +80,10 @@ void Recovery::resolve_hold(std::uint32_t process, std::uint32_t participant) {
     memory_.record(container.slot).refs_released = intent.entry.load() + (applied ? 1 : 0);
   } else {
     const std::uint32_t line = intent.entry.load();
-    const std::uint32_t segment = memory_.process(process).hold_segments[line / shm::kHoldsPerSegment].load();
-    shm::HoldEntry& entry = reinterpret_cast<shm::HoldEntry*>(memory_.segment(segment))[line % shm::kHoldsPerSegment];
+    const std::uint32_t segment =
+        memory_.process(process).hold_segments[line / shm::kHoldsPerSegment].load();
+    shm::HoldEntry& entry =
+        reinterpret_cast<shm::HoldEntry*>(memory_.segment(segment))[line % shm::kHoldsPerSegment];
     const bool held = (op == shm::HoldOp::Hold) == applied;
     entry.record.store(held ? intent.record.load() : 0);
     if (!held) entry.container.store(0);
@@ -92,7 +97,8 @@ void Recovery::release_hold(Address record) {
   shm::holds::close(memory_.participant(me_));
 }
 
-// Holds on their way into a result: published with it, or given up. `all`: the process's own holds, too.
+// Holds on their way into a result: published with it, or given up. `all`: the process's own holds,
+// too.
 void Recovery::settle_transfers(std::uint32_t process, bool all) {
   for (auto& segment : memory_.process(process).hold_segments) {
     if (segment.load() == shm::kNone) break;
@@ -102,8 +108,10 @@ void Recovery::settle_transfers(std::uint32_t process, bool all) {
       if (!record) continue;
       const Address container = Address::unpack(lines[i].container.load());
       if (container) {
-        const std::uint64_t state = memory_.record(container.slot).state.load(std::memory_order_acquire);
-        const bool published = word::generation(state) != container.generation || word::state(state) == State::Free || word::is_final(state);
+        const std::uint64_t state =
+            memory_.record(container.slot).state.load(std::memory_order_acquire);
+        const bool published = word::generation(state) != container.generation ||
+                               word::state(state) == State::Free || word::is_final(state);
         if (!published) release_hold(record);
       } else if (all) {
         release_hold(record);
@@ -116,7 +124,8 @@ void Recovery::settle_transfers(std::uint32_t process, bool all) {
   }
 }
 
-void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor) {
+void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end,
+                             const ActorFate* actor) {
   shm::Participant& dead = memory_.participant(participant);
   const std::uint32_t depth = dead.depth.load(std::memory_order_acquire);
   // The entry behind the last may have been written, its depth not yet.
@@ -131,7 +140,8 @@ void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end, c
         const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
         const std::uint64_t state = memory_.record(slot).state.load();
         const bool unwalked = word::is_final(state) && (state & word::kHasDependents);
-        if ((word::state(state) == State::Claimed || unwalked) && word::claimer(state) == participant) {
+        if ((word::state(state) == State::Claimed || unwalked) &&
+            word::claimer(state) == participant) {
           repair_claim(participant, {slot, word::generation(state)}, end, actor);
         }
       }
@@ -141,7 +151,8 @@ void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end, c
   dead.depth.store(0);
 }
 
-void Recovery::repair_claim(std::uint32_t participant, Address address, const ProcessEnd& end, const ActorFate* actor) {
+void Recovery::repair_claim(std::uint32_t participant, Address address, const ProcessEnd& end,
+                            const ActorFate* actor) {
   Record& record = memory_.record(address.slot);
   std::uint64_t state = record.state.load(std::memory_order_acquire);
   if (word::generation(state) != address.generation) return;  // done and recycled
@@ -149,7 +160,8 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
     if (word::claimer(state) != participant) return;
     shm::futex_wake_all(reinterpret_cast<const std::uint32_t*>(&record.state));
     if (state & word::kHasDependents) {
-      shm::dependents::resume_walk(memory_, memory_.participant(participant), memory_.participant(me_), record, address, *this);
+      shm::dependents::resume_walk(memory_, memory_.participant(participant),
+                                   memory_.participant(me_), record, address, *this);
     }
     return;
   }
@@ -157,7 +169,8 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
     publish(record, address);  // opened again by an exception's retry, and perhaps in no ring
     return;
   }
-  if (word::state(state) != State::Claimed || word::claimer(state) != participant) return;  // somebody else's
+  if (word::state(state) != State::Claimed || word::claimer(state) != participant)
+    return;  // somebody else's
 
   const std::uint32_t attempt = word::attempt(state);
   bool again = false;
@@ -168,39 +181,49 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
       code = ErrorCode::kActorDied;
       break;
     case shm::Kind::ActorCall:
-      again = actor && actor->restarts && (actor->max_task_retries < 0 || static_cast<int>(attempt) < actor->max_task_retries);
+      again = actor && actor->restarts &&
+              (actor->max_task_retries < 0 || static_cast<int>(attempt) < actor->max_task_retries);
       code = actor && actor->restarts ? ErrorCode::kActorUnavailable : ErrorCode::kActorDied;
       break;
     default: again = record.retries < 0 || static_cast<std::int32_t>(attempt) < record.retries;
   }
   if (!again) {
-    fail(record, address, {static_cast<std::uint32_t>(code), attempt + 1, end.signal, end.exit_code, end.pid, record.scheduling_class,
-                           static_cast<std::uint64_t>(shm::Death::Crashed)},
+    fail(record, address,
+         {static_cast<std::uint32_t>(code), attempt + 1, end.signal, end.exit_code, end.pid,
+          record.scheduling_class, static_cast<std::uint64_t>(shm::Death::Crashed)},
          participant);
     return;
   }
   // What the dead attempt left of a result is nobody's now; its memory is found by orphan_extents.
   record.result_kind = shm::ResultKind::None;
   record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
-  while (!record.state.compare_exchange_weak(state, word::with_next_attempt(word::with_state(state, State::Ready)), std::memory_order_acq_rel)) {
+  while (!record.state.compare_exchange_weak(
+      state, word::with_next_attempt(word::with_state(state, State::Ready)),
+      std::memory_order_acq_rel)) {
   }
   if (record.kind == shm::Kind::ActorCall) {
-    // The daemon's ring is the first that the new process looks at: the interrupted call keeps its place.
-    auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(memory_.scheduling_class(record.scheduling_class).rings.load()));
+    // The daemon's ring is the first that the new process looks at: the interrupted call keeps its
+    // place.
+    auto& ring = *reinterpret_cast<shm::RingHeader*>(
+        memory_.heap(memory_.scheduling_class(record.scheduling_class).rings.load()));
     if (shm::ring::has_room(ring)) shm::ring::push(memory_, ring, address);
   }
   publish(record, address);
 }
 
-void Recovery::fail(Record& record, Address address, const shm::CompactError& error, std::uint32_t dead) {
+void Recovery::fail(Record& record, Address address, const shm::CompactError& error,
+                    std::uint32_t dead) {
   std::uint64_t state = record.state.load(std::memory_order_acquire);
   const auto open = [&] {
     if (word::generation(state) != address.generation) return false;
     const State s = word::state(state);
-    return s == State::Ready || s == State::Waiting || (s == State::Claimed && word::claimer(state) == dead);
+    return s == State::Ready || s == State::Waiting ||
+           (s == State::Claimed && word::claimer(state) == dead);
   };
   while (open()) {
-    if (!record.state.compare_exchange_weak(state, word::with_claimer(word::with_state(state, State::Claimed), me_), std::memory_order_acq_rel)) {
+    if (!record.state.compare_exchange_weak(
+            state, word::with_claimer(word::with_state(state, State::Claimed), me_),
+            std::memory_order_acq_rel)) {
       continue;
     }
     record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
@@ -213,18 +236,25 @@ void Recovery::fail(Record& record, Address address, const shm::CompactError& er
 
 void Recovery::fail_calls(std::uint32_t id) {
   shm::SchedulingClass& cls = memory_.scheduling_class(id);
-  const shm::CompactError error{static_cast<std::uint32_t>(ErrorCode::kActorDied), 1, cls.death.signal, cls.death.exit_code, cls.death.pid, id,
+  const shm::CompactError error{static_cast<std::uint32_t>(ErrorCode::kActorDied),
+                                1,
+                                cls.death.signal,
+                                cls.death.exit_code,
+                                cls.death.pid,
+                                id,
                                 cls.death.cause};
   const auto fail_if_open = [&](Address address) {
     Record& record = memory_.record(address.slot);
     const std::uint64_t state = record.state.load(std::memory_order_acquire);
     if (word::generation(state) != address.generation) return;
-    if (word::state(state) == State::Ready || word::state(state) == State::Waiting) fail(record, address, error);
+    if (word::state(state) == State::Ready || word::state(state) == State::Waiting)
+      fail(record, address, error);
   };
   if (const Address creation = Address::unpack(cls.creation.load())) fail_if_open(creation);
   for (std::uint64_t at = cls.rings.load(); at != 0;) {
     auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
-    for (std::uint64_t t = ring.tail.load(); t < ring.head.load(std::memory_order_acquire); t = ring.tail.load()) {
+    for (std::uint64_t t = ring.tail.load(); t < ring.head.load(std::memory_order_acquire);
+         t = ring.tail.load()) {
       fail_if_open(Address::unpack(shm::ring::entry(memory_, ring, t).load()));
       ring.tail.compare_exchange_strong(t, t + 1);
     }
@@ -244,21 +274,27 @@ void Recovery::each_record(std::uint32_t process, const Visit& visit) {
   }
 }
 
-// Records that the dead process made ready and may not have pushed. One that is in a ring already is claimed only once.
+// Records that the dead process made ready and may not have pushed. One that is in a ring already
+// is claimed only once.
 void Recovery::republish_ready(std::uint32_t process) {
-  // Taken before the states are looked at: a call that is Ready then and not listed was never pushed.
+  // Taken before the states are looked at: a call that is Ready then and not listed was never
+  // pushed.
   const std::unordered_set<std::uint64_t> queued_calls = calls_in_rings(process);
   each_record(process, [&](Record& record, std::uint32_t slot) {
     const std::uint64_t state = record.state.load(std::memory_order_acquire);
     const Address address{slot, word::generation(state)};
-    if (word::state(state) == State::Ready && record.kind == shm::Kind::Task) publish(record, address);
-    if (word::state(state) == State::Ready && record.kind == shm::Kind::ActorCall && !queued_calls.contains(address.packed())) abandon(record, slot);
+    if (word::state(state) == State::Ready && record.kind == shm::Kind::Task)
+      publish(record, address);
+    if (word::state(state) == State::Ready && record.kind == shm::Kind::ActorCall &&
+        !queued_calls.contains(address.packed()))
+      abandon(record, slot);
     if (word::state(state) != State::Waiting) return;
     const std::uint64_t open = record.join.load(std::memory_order_acquire);
     if (open & kSubmission) abandon(record, slot);
     // It died between closing the last edge and making the record ready.
     if (static_cast<std::uint32_t>(open) == 0) {
-      shm::dependents::satisfy(memory_, slot, address.generation, shm::dependents::kSubmissionBit, *this, /*repair=*/true);
+      shm::dependents::satisfy(memory_, slot, address.generation, shm::dependents::kSubmissionBit,
+                               *this, /*repair=*/true);
     }
   });
 }
@@ -272,8 +308,10 @@ std::unordered_set<std::uint64_t> Recovery::calls_in_rings(std::uint32_t process
     for (std::uint64_t at = cls.rings.load(); at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
       const std::uint32_t pusher = ring.participant.load();
-      if (pusher == me_ || (pusher != shm::kNone && memory_.participant(pusher).process.load() == process)) {
-        for (std::uint64_t t = ring.tail.load(); t < ring.head.load(); ++t) calls.insert(shm::ring::entry(memory_, ring, t).load());
+      if (pusher == me_ ||
+          (pusher != shm::kNone && memory_.participant(pusher).process.load() == process)) {
+        for (std::uint64_t t = ring.tail.load(); t < ring.head.load(); ++t)
+          calls.insert(shm::ring::entry(memory_, ring, t).load());
       }
       at = ring.next.load();
     }
@@ -289,7 +327,9 @@ void Recovery::abandon(Record& record, std::uint32_t slot) {
     record.state.store(word::with_state(state, State::Done));
     return;
   }
-  fail(record, {slot, word::generation(state)}, {static_cast<std::uint32_t>(ErrorCode::kTaskCancelled), 0, 0, 0, 0, record.scheduling_class, 0});
+  fail(record, {slot, word::generation(state)},
+       {static_cast<std::uint32_t>(ErrorCode::kTaskCancelled), 0, 0, 0, 0, record.scheduling_class,
+        0});
 }
 
 // The dead may have owed somebody a wake-up. Everybody who sleeps looks again.
@@ -299,9 +339,11 @@ void Recovery::wake_everybody() {
     shm::futex_wake_all(shm::futex_word(bell.value));
   };
   wake(memory_.header().any_bell);
-  for (std::uint32_t p = 1; p < tables_.participant_limit(); ++p) wake(memory_.participant(p).completions);
+  for (std::uint32_t p = 1; p < tables_.participant_limit(); ++p)
+    wake(memory_.participant(p).completions);
   for (std::uint32_t i = 0; i < tables_.process_limit(); ++i) {
-    if (memory_.process(i).role.load() != static_cast<std::uint32_t>(shm::ProcessRole::None)) wake(memory_.process(i).bell);
+    if (memory_.process(i).role.load() != static_cast<std::uint32_t>(shm::ProcessRole::None))
+      wake(memory_.process(i).bell);
   }
 }
 
@@ -317,7 +359,9 @@ bool Recovery::settled(Record& record) {
     if (!(open & (1u << i)) || !target) continue;
     // The edge may hang in the target's list until that was walked.
     const std::uint64_t t = memory_.record(target.slot).state.load(std::memory_order_acquire);
-    if (word::generation(t) == target.generation && (!word::is_final(t) || (t & word::kHasDependents))) return false;
+    if (word::generation(t) == target.generation &&
+        (!word::is_final(t) || (t & word::kHasDependents)))
+      return false;
   }
   return true;
 }
@@ -327,11 +371,14 @@ void Recovery::drop_contents(Record& record) {
   if (record.kind == shm::Kind::ActorCreate && record.scheduling_class != shm::kNone) {
     memory_.scheduling_class(record.scheduling_class).kill_request.fetch_or(shm::kLastHandleGone);
   }
-  // A put's refs were its owner's own and go with the owner; those of a task's result are counted for the result.
+  // A put's refs were its owner's own and go with the owner; those of a task's result are counted
+  // for the result.
   if ((record.flags & shm::flag::kResultHasRefs) && record.kind != shm::Kind::Put) {
     const bool stored = record.result_kind == shm::ResultKind::Stored;
-    const std::byte* data = stored ? memory_.object(memory_.object_offset(record.result_at())) : record.result_inline;
-    each_ref(data, stored ? record.result_at().size : record.result_size, record.refs_released, [&](Address ref) { release_hold(ref); });
+    const std::byte* data =
+        stored ? memory_.object(memory_.object_offset(record.result_at())) : record.result_inline;
+    each_ref(data, stored ? record.result_at().size : record.result_size, record.refs_released,
+             [&](Address ref) { release_hold(ref); });
   }
   if (record.flags & shm::flag::kArgsStored) memory_.give_back(record.args_at());
   if (record.result_kind == shm::ResultKind::Stored) memory_.give_back(record.result_at());
@@ -339,7 +386,8 @@ void Recovery::drop_contents(Record& record) {
 
 bool Recovery::try_free(Orphan& orphan) {
   const std::uint32_t process = orphan.process;
-  // The record that was in the way the last time probably still is: a look at it is cheap, one at all of them is not.
+  // The record that was in the way the last time probably still is: a look at it is cheap, one at
+  // all of them is not.
   if (orphan.unsettled != 0 && !settled(memory_.record(orphan.unsettled))) return false;
   orphan.unsettled = 0;
   each_record(process, [&](Record& record, std::uint32_t slot) {
@@ -360,7 +408,9 @@ bool Recovery::try_free(Orphan& orphan) {
     for (std::uint64_t at = memory_.scheduling_class(c).rings.load(); at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
       const std::uint32_t pusher = ring.participant.load();
-      if (pusher != shm::kNone && pusher != me_ && memory_.participant(pusher).process.load() == process) ring.participant.store(shm::kNone);
+      if (pusher != shm::kNone && pusher != me_ &&
+          memory_.participant(pusher).process.load() == process)
+        ring.participant.store(shm::kNone);
       at = ring.next.load();
     }
   }

@@ -1,8 +1,10 @@
-// Repairs what a dead process left half done in shared memory, from the intents it wrote before each step.
+// Repairs what a dead process left half done in shared memory, from the intents it wrote before
+// each step.
 //
-// Order matters: first its hold table is settled, while the records it had claimed still say so; then those are run
-// again or fail; then waiters and sleepers whose waker may have died are woken; last, memory that nothing names is taken back. Its
-// ledgers stay, kept by the daemon, until nothing needs them any more: what it had submitted goes on.
+// Order matters: first its hold table is settled, while the records it had claimed still say so;
+// then those are run again or fail; then waiters and sleepers whose waker may have died are woken;
+// last, memory that nothing names is taken back. Its ledgers stay, kept by the daemon, until
+// nothing needs them any more: what it had submitted goes on.
 #pragma once
 
 #include <cstdint>
@@ -49,9 +51,12 @@ class Recovery final : public shm::ReadySink {
   void resolve_hold(std::uint32_t process, std::uint32_t participant);
   void settle_transfers(std::uint32_t process, bool all);
   void repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor);
-  void repair_claim(std::uint32_t participant, shm::Address address, const ProcessEnd& end, const ActorFate* actor);
-  // Unless it is final or somebody who lives has claimed it. `dead`: the participant whose claim does not count.
-  void fail(shm::Record& record, shm::Address address, const shm::CompactError& error, std::uint32_t dead = shm::kNone);
+  void repair_claim(std::uint32_t participant, shm::Address address, const ProcessEnd& end,
+                    const ActorFate* actor);
+  // Unless it is final or somebody who lives has claimed it. `dead`: the participant whose claim
+  // does not count.
+  void fail(shm::Record& record, shm::Address address, const shm::CompactError& error,
+            std::uint32_t dead = shm::kNone);
   void release_hold(shm::Address record);
   void republish_ready(std::uint32_t process);
   std::unordered_set<std::uint64_t> calls_in_rings(std::uint32_t process);

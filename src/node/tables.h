@@ -1,7 +1,8 @@
-// Hands out what lies in shared memory: entries of its tables, segments of records, rings, extents of objects.
+// Hands out what lies in shared memory: entries of its tables, segments of records, rings, extents
+// of objects.
 //
-// Its own bookkeeping is private to the daemon, so that no crash of another process can damage it. Pages
-// are taken here, before anybody is told of them.
+// Its own bookkeeping is private to the daemon, so that no crash of another process can damage it.
+// Pages are taken here, before anybody is told of them.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +41,10 @@ class Tables {
     bool never;  // it exceeds the capacity
     std::string text;
   };
-  std::optional<std::uint32_t> lease_extent(std::uint32_t process, std::uint64_t size, std::uint64_t block_size, ExtentRefusal& refusal);
-  // The process is dead: its extents have no lessee any more. Blocks that no record names are given back.
+  std::optional<std::uint32_t> lease_extent(std::uint32_t process, std::uint64_t size,
+                                            std::uint64_t block_size, ExtentRefusal& refusal);
+  // The process is dead: its extents have no lessee any more. Blocks that no record names are given
+  // back.
   void orphan_extents(std::uint32_t process);
   // Takes back memory of orphaned extents that nobody uses any more. True: some are left.
   bool sweep_orphans();
@@ -71,12 +74,15 @@ class Tables {
   std::uint32_t next_segment_ = 0;
   std::uint32_t prepared_segments_ = 0;  // [0, this) have their pages
   std::uint32_t next_extent_ = 0;
-  std::size_t populated_processes_ = 0, populated_participants_ = 0, populated_classes_ = 0, populated_extents_ = 0, populated_owners_ = 0;
-  std::vector<std::uint32_t> free_processes_, free_participants_, free_classes_, free_segments_, free_holds_, free_extents_;
-  std::map<std::uint32_t, std::vector<std::uint32_t>> segments_;      // by participant
+  std::size_t populated_processes_ = 0, populated_participants_ = 0, populated_classes_ = 0,
+              populated_extents_ = 0, populated_owners_ = 0;
+  std::vector<std::uint32_t> free_processes_, free_participants_, free_classes_, free_segments_,
+      free_holds_, free_extents_;
+  std::map<std::uint32_t, std::vector<std::uint32_t>> segments_;  // by participant
   std::map<std::uint32_t, std::vector<std::uint32_t>> participants_;  // by process
   std::vector<std::uint32_t> orphans_;
-  std::map<std::uint32_t, std::uint32_t> words_of_entry_;  // by extent: room for how many blocks' words
+  std::map<std::uint32_t, std::uint32_t>
+      words_of_entry_;  // by extent: room for how many blocks' words
 };
 
 }  // namespace mobula::node

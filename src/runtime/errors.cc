@@ -36,7 +36,9 @@ void rethrow_as(const std::string& message) {
 }
 
 void register_standard() {
-  const auto add = [](const std::type_info& type, detail::RethrowAs rethrow) { rethrowers().try_emplace(type.name(), rethrow); };
+  const auto add = [](const std::type_info& type, detail::RethrowAs rethrow) {
+    rethrowers().try_emplace(type.name(), rethrow);
+  };
   add(typeid(std::runtime_error), &rethrow_as<std::runtime_error>);
   add(typeid(std::range_error), &rethrow_as<std::range_error>);
   add(typeid(std::overflow_error), &rethrow_as<std::overflow_error>);
@@ -91,7 +93,8 @@ std::string hex(std::uint64_t a) {
 std::string describe_signal(int signal) {
   const char* name = ::sigabbrev_np(signal);
   const char* text = ::sigdescr_np(signal);
-  return (name ? "SIG" + std::string(name) : "signal " + std::to_string(signal)) + (text ? " (" + std::string(text) + ")" : "");
+  return (name ? "SIG" + std::string(name) : "signal " + std::to_string(signal)) +
+         (text ? " (" + std::string(text) + ")" : "");
 }
 
 ErrorValue describe_current_exception() {
@@ -99,7 +102,8 @@ ErrorValue describe_current_exception() {
   error.code = static_cast<std::uint32_t>(ErrorCode::kTaskError);
   if (const std::type_info* type = abi::__cxa_current_exception_type()) {
     error.mangled_type = type->name();
-    error.type_name = error.mangled_type == typeid(std::string).name() ? "std::string" : demangle(type->name());
+    error.type_name =
+        error.mangled_type == typeid(std::string).name() ? "std::string" : demangle(type->name());
   }
   constexpr char kNoText[] = "an exception that has no text";
   try {
@@ -122,7 +126,8 @@ ErrorValue describe_current_exception() {
 void throw_error(const ErrorValue& error) {
   const auto code = static_cast<ErrorCode>(error.code);
   if (code != ErrorCode::kTaskError) {
-    if (code == ErrorCode::kWorkerCrashed) throw WorkerCrashedError(error.message, error.signal, error.exit_code);
+    if (code == ErrorCode::kWorkerCrashed)
+      throw WorkerCrashedError(error.message, error.signal, error.exit_code);
     throw_by_code(code, error.message);
   }
   std::exception_ptr cause;
@@ -130,7 +135,8 @@ void throw_error(const ErrorValue& error) {
   {
     const std::lock_guard lock(rethrowers_mutex);
     register_standard();
-    if (const auto it = rethrowers().find(error.mangled_type); it != rethrowers().end()) rethrow = it->second;
+    if (const auto it = rethrowers().find(error.mangled_type); it != rethrowers().end())
+      rethrow = it->second;
   }
   if (rethrow) {
     try {
@@ -139,41 +145,56 @@ void throw_error(const ErrorValue& error) {
       cause = std::current_exception();
     }
   }
-  throw TaskError({error.message, error.type_name, error.task_name, error.task_id, error.attempt, error.process_id}, cause);
+  throw TaskError({error.message, error.type_name, error.task_name, error.task_id, error.attempt,
+                   error.process_id},
+                  cause);
 }
 
-void throw_compact(const shm::Memory& memory, const shm::CompactError& error, const std::string& task_name) {
+void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
+                   const std::string& task_name) {
   const auto code = static_cast<ErrorCode>(error.code);
   const auto how = [&] {
-    return error.signal != 0 ? "was killed by " + describe_signal(error.signal) : "exited with code " + std::to_string(error.exit_code);
+    return error.signal != 0 ? "was killed by " + describe_signal(error.signal)
+                             : "exited with code " + std::to_string(error.exit_code);
   };
   if (code == ErrorCode::kWorkerCrashed) {
-    throw WorkerCrashedError("the worker (process " + std::to_string(error.pid) + ") that ran task " + task_name + " " + how() + "; " +
-                                 (error.attempts == 1 ? std::string("it was tried once") : "it was tried " + std::to_string(error.attempts) + " times") +
-                                 ". Its output is in the session's logs; TaskOptions.max_retries sets how often a task is tried again",
-                             error.signal, error.exit_code);
+    throw WorkerCrashedError(
+        "the worker (process " + std::to_string(error.pid) + ") that ran task " + task_name + " " +
+            how() + "; " +
+            (error.attempts == 1 ? std::string("it was tried once")
+                                 : "it was tried " + std::to_string(error.attempts) + " times") +
+            ". Its output is in the session's logs; TaskOptions.max_retries sets how often a task "
+            "is tried again",
+        error.signal, error.exit_code);
   }
   if (code == ErrorCode::kActorDied || code == ErrorCode::kActorUnavailable) {
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
     std::string what = "actor " + std::string(cls.name) + " ";
     switch (static_cast<shm::Death>(error.detail)) {
       case shm::Death::Killed: what += "was killed by mobula::kill"; break;
-      case shm::Death::ConstructorFailed: what += "could not be constructed (get its handle's ready() for the cause)"; break;
+      case shm::Death::ConstructorFailed:
+        what += "could not be constructed (get its handle's ready() for the cause)";
+        break;
       case shm::Death::OutOfScope: what += "has ended, since no handle to it was left"; break;
       case shm::Death::Unschedulable: what += "can never be placed on this node"; break;
       case shm::Death::NotStarted:
-        what += "could not be started: the node has no process, file descriptor or memory left for its worker (see ulimit -n, ulimit -u)";
+        what +=
+            "could not be started: the node has no process, file descriptor or memory left for its "
+            "worker (see ulimit -n, ulimit -u)";
         break;
       case shm::Death::SessionOver: what += "ended with its session"; break;
       default: what += "died: its process " + std::to_string(error.pid) + " " + how();
     }
-    what += code == ErrorCode::kActorDied ? "; the call " + task_name + " has no result. ActorOptions.max_restarts lets an actor start again"
-                                          : "; it is started again, and the call " + task_name +
-                                                " may or may not have run (ActorOptions.max_task_retries repeats such calls)";
+    what += code == ErrorCode::kActorDied
+                ? "; the call " + task_name +
+                      " has no result. ActorOptions.max_restarts lets an actor start again"
+                : "; it is started again, and the call " + task_name +
+                      " may or may not have run (ActorOptions.max_task_retries repeats such calls)";
     throw_by_code(code, what);
   }
   if (code == ErrorCode::kFunctionNotFound) {
-    throw FunctionNotFoundError("the worker's program has no function with the key " + hex(error.detail) + " (task " + task_name +
+    throw FunctionNotFoundError("the worker's program has no function with the key " +
+                                hex(error.detail) + " (task " + task_name +
                                 "); the workers run another build than the caller");
   }
   throw_by_code(code, "task " + task_name + " failed");
@@ -182,8 +203,10 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error, co
 }  // namespace runtime
 
 TaskError::TaskError(Origin origin, std::exception_ptr cause)
-    : Error("task " + origin.task_name + " (id " + origin.task_id + ", attempt " + std::to_string(origin.attempt + 1) + ", process " +
-                std::to_string(origin.process_id) + ") threw " + origin.type_name + ": " + origin.message,
+    : Error("task " + origin.task_name + " (id " + origin.task_id + ", attempt " +
+                std::to_string(origin.attempt + 1) + ", process " +
+                std::to_string(origin.process_id) + ") threw " + origin.type_name + ": " +
+                origin.message,
             ErrorCode::kTaskError),
       origin_(std::make_shared<const Origin>(std::move(origin))),
       cause_(std::move(cause)) {}
@@ -200,7 +223,9 @@ void register_exception(const char* mangled_name, RethrowAs rethrow) {
   runtime::rethrowers()[mangled_name] = rethrow;
 }
 
-void throw_decode_error(const char* what) { throw DecodeError(std::string("bytes do not make the value asked for: ") + what); }
+void throw_decode_error(const char* what) {
+  throw DecodeError(std::string("bytes do not make the value asked for: ") + what);
+}
 
 }  // namespace detail
 }  // namespace mobula

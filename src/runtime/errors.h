@@ -1,5 +1,6 @@
-// How what went wrong travels: as bytes in a record's result when the user's function threw, as a CompactError when the
-// runtime itself found it; and how both become the exception that get() throws.
+// How what went wrong travels: as bytes in a record's result when the user's function threw, as a
+// CompactError when the runtime itself found it; and how both become the exception that get()
+// throws.
 #pragma once
 
 #include <exception>
@@ -30,7 +31,8 @@ ErrorValue describe_current_exception();
 
 // Throws the error of a failed record; `bytes` are its result's.
 [[noreturn]] void throw_error(const ErrorValue& error);
-[[noreturn]] void throw_compact(const shm::Memory& memory, const shm::CompactError& error, const std::string& task_name);
+[[noreturn]] void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
+                                const std::string& task_name);
 
 // "SIGSEGV (segmentation fault)"
 std::string describe_signal(int signal);

@@ -23,12 +23,14 @@ bool constructing_again = false;
 
 constexpr std::uint64_t kNameAlignment = 64;
 
-// Thrown through the invoker when an argument's task had failed: this task fails with the same error.
+// Thrown through the invoker when an argument's task had failed: this task fails with the same
+// error.
 struct ArgumentFailed {
   shm::Record* argument;
 };
 
-// Thrown through the invoker when the result could not be stored: an error of the store, not of the function.
+// Thrown through the invoker when the result could not be stored: an error of the store, not of the
+// function.
 struct ResultRefused {
   ErrorCode code;
   std::string message;
@@ -70,9 +72,12 @@ void place_error(Process& process, shm::Record& record, const ErrorValue& error)
   Writer writer(small, sizeof small);
   encode<ErrorValue>(writer, error);
   try {
-    place_result(process, record, writer, small,
-                 [](void* context, Writer& again) { encode<ErrorValue>(again, *static_cast<const ErrorValue*>(context)); },
-                 const_cast<void*>(static_cast<const void*>(&error)));
+    place_result(
+        process, record, writer, small,
+        [](void* context, Writer& again) {
+          encode<ErrorValue>(again, *static_cast<const ErrorValue*>(context));
+        },
+        const_cast<void*>(static_cast<const void*>(&error)));
   } catch (const Error&) {
     set_compact_error(record, ErrorCode::kTaskError, 0);  // no room for its text: at least its kind
   }
@@ -97,7 +102,8 @@ void give_up_transfers(Frame& frame) {
     shm::HoldEntry& entry = process.holds().line(process.memory(), process.shared(), line);
     const shm::Address inner = shm::Address::unpack(entry.record.load(std::memory_order_relaxed));
     shm::holds::open(frame.ledger.shared(), shm::HoldOp::Release, inner, line);
-    shm::holds::change(process.memory(), frame.ledger.participant(), process.memory().record(inner.slot), -1);
+    shm::holds::change(process.memory(), frame.ledger.participant(),
+                       process.memory().record(inner.slot), -1);
     process.holds().clear_line(process, line);
     shm::holds::close(frame.ledger.shared());
   }
@@ -124,8 +130,9 @@ bool may_retry(const shm::Record& record, std::uint32_t attempt) {
 void run_again(Ledger& ledger, shm::Record& record, shm::Address address) {
   std::uint64_t seen = record.state.load(std::memory_order_relaxed);
   // release: what the failed attempt left in the record comes before the next claimer's reads
-  while (!record.state.compare_exchange_weak(seen, shm::word::with_next_attempt(shm::word::with_state(seen, shm::State::Ready)),
-                                             std::memory_order_release)) {
+  while (!record.state.compare_exchange_weak(
+      seen, shm::word::with_next_attempt(shm::word::with_state(seen, shm::State::Ready)),
+      std::memory_order_release)) {
   }
   ledger.push(record.scheduling_class, address);
 }
@@ -141,13 +148,19 @@ TaskIdentity next_child_identity(Ledger& ledger) {
 }
 
 Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
-    : ledger(ledger_), record(record_), address(address_), outer(innermost), identity{record_.parent, record_.index} {
+    : ledger(ledger_),
+      record(record_),
+      address(address_),
+      outer(innermost),
+      identity{record_.parent, record_.index} {
   attempt = shm::word::attempt(record.state.load(std::memory_order_relaxed));
   arguments = argument_bytes(ledger.process(), record);
   std::uint64_t size = arguments.size;
   std::uint64_t prefix = 0;
   if (record.flags & shm::flag::kArgsHaveRefs) size = size_without_refs(arguments);
-  if (record.flags & shm::flag::kNamed) prefix = (8 + given_name(record, arguments).size() + kNameAlignment - 1) / kNameAlignment * kNameAlignment;
+  if (record.flags & shm::flag::kNamed)
+    prefix = (8 + given_name(record, arguments).size() + kNameAlignment - 1) / kNameAlignment *
+             kNameAlignment;
   stream.emplace(arguments.data + prefix, size - prefix);
   innermost = this;
 }
@@ -159,7 +172,8 @@ Frame* current_frame() { return innermost; }
 std::string task_name(Process& process, shm::Record& record) {
   const std::string_view given = given_name(record, argument_bytes(process, record));
   if (!given.empty()) return std::string(given);
-  if (const detail::FunctionInfo* function = find_function(record.function)) return std::string(function->name);
+  if (const detail::FunctionInfo* function = find_function(record.function))
+    return std::string(function->name);
   return record.kind == shm::Kind::Put ? "(put)" : "(unknown)";
 }
 
@@ -188,12 +202,14 @@ Reader& Execution::argument() {
   }
   if (shm::word::state(state) == shm::State::Failed) throw runtime::ArgumentFailed{&argument};
   const runtime::ValueBytes value = runtime::result_bytes(process, argument);
-  frame.referred.emplace(value.data,
-                         (argument.flags & shm::flag::kResultHasRefs) ? runtime::size_without_refs(value) : value.size);
+  frame.referred.emplace(value.data, (argument.flags & shm::flag::kResultHasRefs)
+                                         ? runtime::size_without_refs(value)
+                                         : value.size);
   return *frame.referred;
 }
 
-void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
+void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain again,
+                       void* context) {
   if (runtime::constructing_again) return;  // the record has its result
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
   runtime::Process& process = frame.ledger.process();
@@ -203,8 +219,11 @@ void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain
       const shm::Address inner = runtime::to_shm(ref);
       const std::uint32_t line = process.holds().take_line(process, frame.address);
       shm::holds::open(frame.ledger.shared(), shm::HoldOp::Hold, inner, line);
-      shm::holds::change(process.memory(), frame.ledger.participant(), process.memory().record(inner.slot), +1);
-      process.holds().line(process.memory(), process.shared(), line).record.store(inner.packed(), std::memory_order_release);
+      shm::holds::change(process.memory(), frame.ledger.participant(),
+                         process.memory().record(inner.slot), +1);
+      process.holds()
+          .line(process.memory(), process.shared(), line)
+          .record.store(inner.packed(), std::memory_order_release);
       shm::holds::close(frame.ledger.shared());
       frame.transfers.push_back(line);
       shm::crash_point(shm::CrashPoint::TransferHeld);
@@ -249,7 +268,8 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
     give_up_transfers(frame);
     ErrorValue error;
     error.code = static_cast<std::uint32_t>(refused.code);
-    error.message = "the result of task " + task_name(process, record) + " could not be stored: " + refused.message;
+    error.message = "the result of task " + task_name(process, record) +
+                    " could not be stored: " + refused.message;
     place_error(process, record, error);
   } catch (...) {
     give_up_transfers(frame);
@@ -296,7 +316,9 @@ bool help(Process& process, shm::Record& record, shm::Address address) {
   char here;
   if (help_class == shm::kNone || &here < stack_limit) return false;
   const std::uint64_t seen = record.state.load(std::memory_order_acquire);
-  if (shm::word::state(seen) != shm::State::Ready || record.kind != shm::Kind::Task || record.scheduling_class != help_class) return false;
+  if (shm::word::state(seen) != shm::State::Ready || record.kind != shm::Kind::Task ||
+      record.scheduling_class != help_class)
+    return false;
   Ledger& ledger = process.this_ledger();
   shm::claim::intend(ledger.shared(), address);
   shm::crash_point(shm::CrashPoint::ClaimIntent);
@@ -309,22 +331,34 @@ bool help(Process& process, shm::Record& record, shm::Address address) {
   return true;
 }
 
-void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record, shm::Address address) {
+void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
+                             shm::Address address) {
   shm::claim::intend(ledger.shared(), address);
   std::uint64_t seen = record.state.load(std::memory_order_acquire);
   for (;;) {
     const shm::State state = shm::word::state(seen);
     if (state != shm::State::Ready && state != shm::State::Waiting) break;  // the daemon was faster
-    if (!record.state.compare_exchange_weak(seen, shm::word::with_claimer(shm::word::with_state(seen, shm::State::Claimed), ledger.participant()),
-                                            std::memory_order_acq_rel)) {
+    if (!record.state.compare_exchange_weak(
+            seen,
+            shm::word::with_claimer(shm::word::with_state(seen, shm::State::Claimed),
+                                    ledger.participant()),
+            std::memory_order_acq_rel)) {
       continue;
     }
     const shm::DeathNote& note = process.memory().scheduling_class(record.scheduling_class).death;
     // No cause yet: it was killed, and the daemon has not buried it.
-    const std::uint32_t cause = note.cause ? note.cause : static_cast<std::uint32_t>(shm::Death::Killed);
-    record.error() = {static_cast<std::uint32_t>(ErrorCode::kActorDied), 0, note.signal, note.exit_code, note.pid, record.scheduling_class, cause};
+    const std::uint32_t cause =
+        note.cause ? note.cause : static_cast<std::uint32_t>(shm::Death::Killed);
+    record.error() = {static_cast<std::uint32_t>(ErrorCode::kActorDied),
+                      0,
+                      note.signal,
+                      note.exit_code,
+                      note.pid,
+                      record.scheduling_class,
+                      cause};
     record.result_kind = shm::ResultKind::ErrorCode;
-    shm::claim::complete(process.memory(), ledger.shared(), record, address, shm::State::Failed, ledger);
+    shm::claim::complete(process.memory(), ledger.shared(), record, address, shm::State::Failed,
+                         ledger);
     break;
   }
   shm::claim::forget(ledger.shared());

@@ -1,4 +1,5 @@
-// A task being run: what its function sees of it, how its end is recorded, and the same for one run inside a waiting task.
+// A task being run: what its function sees of it, how its end is recorded, and the same for one run
+// inside a waiting task.
 #pragma once
 
 #include <cstdint>
@@ -51,10 +52,12 @@ struct Frame {
 // The innermost task of this thread; nullptr in a driver.
 Frame* current_frame();
 
-// Runs a claimed record and makes it final, or Ready again when its function threw and may be retried. The claim's intent stands.
+// Runs a claimed record and makes it final, or Ready again when its function threw and may be
+// retried. The claim's intent stands.
 void execute(Ledger& ledger, shm::Record& record, shm::Address address);
 
-// Runs an actor's constructor anew after a restart; its record was completed by the first one. Throws what it throws.
+// Runs an actor's constructor anew after a restart; its record was completed by the first one.
+// Throws what it throws.
 void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address);
 void destroy_instance() noexcept;
 
@@ -62,7 +65,8 @@ void destroy_instance() noexcept;
 bool help(Process& process, shm::Record& record, shm::Address address);
 
 // The submitter's half of the agreement with the daemon about calls of a dead actor (submit.cc).
-void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record, shm::Address address);
+void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
+                             shm::Address address);
 
 // Name of a task for messages, from the record alone.
 std::string task_name(Process& process, shm::Record& record);
@@ -70,7 +74,8 @@ std::string task_name(Process& process, shm::Record& record);
 // Throws the error of a failed record.
 [[noreturn]] void throw_failure(Process& process, shm::Record& record);
 
-// Set by a worker at its start: the class whose tasks it may run while it waits (kNone: none, as in an actor).
+// Set by a worker at its start: the class whose tasks it may run while it waits (kNone: none, as in
+// an actor).
 void set_help_class(std::uint32_t scheduling_class);
 void set_stack_limit(const char* lowest);  // below it no further task is run in place
 

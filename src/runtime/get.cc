@@ -20,14 +20,16 @@ using shm::Record;
 
 // How often a waiter looks before it sleeps: some microseconds, as long as a wake-up costs.
 constexpr int kSpins = 150;
-// How long a sleep may last at most. Wake-ups do not get lost; this only bounds how late a daemon's death is noticed.
+// How long a sleep may last at most. Wake-ups do not get lost; this only bounds how late a daemon's
+// death is noticed.
 constexpr std::int64_t kSlice = 50'000'000;
 
 class Deadline {
  public:
   explicit Deadline(std::optional<Duration> timeout) {
     if (!timeout) return;
-    if (*timeout < Duration::zero()) throw Error("the timeout is negative; 0 only looks, none waits for ever");
+    if (*timeout < Duration::zero())
+      throw Error("the timeout is negative; 0 only looks, none waits for ever");
     limited_ = true;
     const std::uint64_t now = runtime::now_ns();
     const auto ns = static_cast<std::uint64_t>(timeout->count());
@@ -48,14 +50,16 @@ class Deadline {
 // Tells tools and the daemon that this thread waits: a worker's CPU is lent to others meanwhile.
 class Blocked {
  public:
-  Blocked(Process& process, shm::WaitReason reason, Address record) : process_(process), in_task_(runtime::current_frame() != nullptr) {
+  Blocked(Process& process, shm::WaitReason reason, Address record)
+      : process_(process), in_task_(runtime::current_frame() != nullptr) {
     shm::Process& shared = process_.shared();
     shared.waits_for.store(record.packed(), std::memory_order_relaxed);
     shared.wait_reason.store(static_cast<std::uint32_t>(reason), std::memory_order_relaxed);
     if (!in_task_) return;
     shared.blocked_threads.fetch_add(1, std::memory_order_seq_cst);
     const std::uint32_t works_for = shared.works_for.load(std::memory_order_relaxed);
-    if (works_for != shm::kNone) process_.memory().scheduling_class(works_for).quick.store(0, std::memory_order_relaxed);
+    if (works_for != shm::kNone)
+      process_.memory().scheduling_class(works_for).quick.store(0, std::memory_order_relaxed);
     process_.daemon().ring(process_.memory().header());
   }
   ~Blocked() {
@@ -71,19 +75,24 @@ class Blocked {
 };
 
 void check_node(Process& process) {
-  if (process.memory().header().session_over.load(std::memory_order_relaxed)) throw Error("the session has ended");
+  if (process.memory().header().session_over.load(std::memory_order_relaxed))
+    throw Error("the session has ended");
   if (!process.daemon().alive()) {
-    throw NodeDiedError("the node daemon has ended; its tasks, actors and objects are lost. Start a new session");
+    throw NodeDiedError(
+        "the node daemon has ended; its tasks, actors and objects are lost. Start a new session");
   }
 }
 
-bool is_final(Record& record) { return shm::word::is_final(record.state.load(std::memory_order_acquire)); }
+bool is_final(Record& record) {
+  return shm::word::is_final(record.state.load(std::memory_order_acquire));
+}
 
 // Sets a waiter's bit unless the record is final. False: it is final. `low`: the word to sleep on.
 bool announce(Record& record, std::uint64_t bit, std::uint32_t& low) {
   std::uint64_t seen = record.state.load(std::memory_order_acquire);
   while (!shm::word::is_final(seen)) {
-    if ((seen & bit) || record.state.compare_exchange_weak(seen, seen | bit, std::memory_order_acq_rel)) {
+    if ((seen & bit) ||
+        record.state.compare_exchange_weak(seen, seen | bit, std::memory_order_acq_rel)) {
       low = static_cast<std::uint32_t>(seen | bit);
       return true;
     }
@@ -91,7 +100,8 @@ bool announce(Record& record, std::uint64_t bit, std::uint32_t& low) {
   return false;
 }
 
-bool wait_final(Process& process, Record& record, Address address, std::optional<Duration> timeout) {
+bool wait_final(Process& process, Record& record, Address address,
+                std::optional<Duration> timeout) {
   const Deadline deadline(timeout);
   if (timeout && *timeout == Duration::zero()) return is_final(record);
   for (int i = 0; i < kSpins; ++i) {
@@ -124,26 +134,32 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   Process& process = runtime::require_process();
   const Address address = runtime::to_shm(ref);
   Record& record = process.memory().record(address.slot);
-  if (timeout && *timeout < Duration::zero()) throw Error("the timeout of get is negative; 0 only looks, none waits for ever");
+  if (timeout && *timeout < Duration::zero())
+    throw Error("the timeout of get is negative; 0 only looks, none waits for ever");
   if (!is_final(record) && !wait_final(process, record, address, timeout)) {
-    throw GetTimeoutError("the result of task " + runtime::task_name(process, record) + " was not there in time");
+    throw GetTimeoutError("the result of task " + runtime::task_name(process, record) +
+                          " was not there in time");
   }
-  if (shm::word::state(record.state.load(std::memory_order_acquire)) == shm::State::Failed) runtime::throw_failure(process, record);
+  if (shm::word::state(record.state.load(std::memory_order_acquire)) == shm::State::Failed)
+    runtime::throw_failure(process, record);
   const runtime::ValueBytes value = runtime::result_bytes(process, record);
-  return {value.data, (record.flags & shm::flag::kResultHasRefs) ? runtime::size_without_refs(value) : value.size};
+  return {value.data, (record.flags & shm::flag::kResultHasRefs) ? runtime::size_without_refs(value)
+                                                                 : value.size};
 }
 
-void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> sessions, std::size_t num_returns,
-               std::optional<Duration> timeout, std::span<bool> ready) {
+void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> sessions,
+               std::size_t num_returns, std::optional<Duration> timeout, std::span<bool> ready) {
   Process& process = runtime::require_process();
   if (refs.empty()) throw Error("wait needs at least one Ref");
   if (num_returns == 0 || num_returns > refs.size()) {
-    throw Error("wait: num_returns is " + std::to_string(num_returns) + ", with " + std::to_string(refs.size()) + " refs");
+    throw Error("wait: num_returns is " + std::to_string(num_returns) + ", with " +
+                std::to_string(refs.size()) + " refs");
   }
   for (std::size_t i = 0; i < refs.size(); ++i) check_ref(refs[i], sessions[i]);
   std::vector<RefAddress> sorted(refs.begin(), refs.end());
   std::sort(sorted.begin(), sorted.end());
-  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) throw Error("wait: the same Ref was given twice");
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+    throw Error("wait: the same Ref was given twice");
   const Deadline deadline(timeout);
 
   runtime::Ledger& mine = process.this_ledger();
@@ -170,7 +186,8 @@ void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> 
   process.tidy();
   const Blocked blocked(process, shm::WaitReason::AnyTask, {});
   for (;;) {
-    // The bell is read before the bits are set and the records looked at: what completes after that changes it.
+    // The bell is read before the bits are set and the records looked at: what completes after that
+    // changes it.
     const std::uint32_t rung = bell.value.load(std::memory_order_seq_cst);
     for (std::size_t i = 0; i < refs.size(); ++i) {
       std::uint32_t low = 0;

@@ -7,12 +7,14 @@
 namespace mobula::runtime {
 namespace {
 
-// Slots and argument lists looked at per submission: two keep up with one submission, since each adds one at most.
+// Slots and argument lists looked at per submission: two keep up with one submission, since each
+// adds one at most.
 constexpr int kTidyBudget = 2;
 
 }  // namespace
 
-Ledger::Ledger(Process& process, std::uint32_t participant, std::uint32_t segment) : process_(process), participant_(participant) {
+Ledger::Ledger(Process& process, std::uint32_t participant, std::uint32_t segment)
+    : process_(process), participant_(participant) {
   take_segment(segment);
 }
 
@@ -32,7 +34,8 @@ shm::Address Ledger::allocate() {
   const std::uint32_t slot = free_.back();
   free_.pop_back();
   shm::Record& record = process_.memory().record(slot);
-  const std::uint32_t generation = shm::word::generation(record.state.load(std::memory_order_relaxed)) + 1;
+  const std::uint32_t generation =
+      shm::word::generation(record.state.load(std::memory_order_relaxed)) + 1;
   process_.counts()[slot].store(1, std::memory_order_relaxed);
   record.dependents.store(0, std::memory_order_relaxed);
   record.join.store(shm::dependents::join_word(generation, 0), std::memory_order_relaxed);
@@ -69,22 +72,28 @@ void Ledger::dropped(std::uint32_t slot) {
 
 void Ledger::enqueue(std::uint32_t slot) {
   // The bit keeps a slot whose count rises and falls again from queueing twice.
-  const std::uint32_t before = process_.counts()[slot].fetch_or(RefCounts::kQueued, std::memory_order_acq_rel);
+  const std::uint32_t before =
+      process_.counts()[slot].fetch_or(RefCounts::kQueued, std::memory_order_acq_rel);
   if (!(before & RefCounts::kQueued)) limbo_.push_back(slot);
 }
 
 void Ledger::dropped_elsewhere(std::uint32_t slot) {
-  const std::uint32_t before = process_.counts()[slot].fetch_or(RefCounts::kQueued, std::memory_order_acq_rel);
+  const std::uint32_t before =
+      process_.counts()[slot].fetch_or(RefCounts::kQueued, std::memory_order_acq_rel);
   if (before & RefCounts::kQueued) return;
-  // Its thread may not come round to it for long. A large value's memory need not wait: giving it back twice is harmless.
-  // Its own thread may recycle the slot beside us (an old entry of its queue): what was read counts only if the generation
-  // is still the same afterwards; the block is named with its generation, so being late then does no harm.
+  // Its thread may not come round to it for long. A large value's memory need not wait: giving it
+  // back twice is harmless. Its own thread may recycle the slot beside us (an old entry of its
+  // queue): what was read counts only if the generation is still the same afterwards; the block is
+  // named with its generation, so being late then does no harm.
   shm::Record& record = process_.memory().record(slot);
-  const std::uint32_t generation = shm::word::generation(record.state.load(std::memory_order_acquire));
-  const bool stored = record.result_kind == shm::ResultKind::Stored && !(record.flags & shm::flag::kResultHasRefs);
+  const std::uint32_t generation =
+      shm::word::generation(record.state.load(std::memory_order_acquire));
+  const bool stored =
+      record.result_kind == shm::ResultKind::Stored && !(record.flags & shm::flag::kResultHasRefs);
   const shm::StoredAt at = record.result_at();
   std::atomic_thread_fence(std::memory_order_acquire);
-  if (stored && recyclable(slot) && shm::word::generation(record.state.load(std::memory_order_relaxed)) == generation) {
+  if (stored && recyclable(slot) &&
+      shm::word::generation(record.state.load(std::memory_order_relaxed)) == generation) {
     process_.memory().give_back(at);
   }
   const std::lock_guard lock(returned_mutex_);
@@ -104,7 +113,8 @@ bool Ledger::recyclable(std::uint32_t slot) {
   const std::uint64_t state = record.state.load(std::memory_order_acquire);
   if (!shm::word::is_final(state) || (state & shm::word::kHasDependents)) return false;
   if (static_cast<std::uint32_t>(record.join.load(std::memory_order_acquire)) != 0) return false;
-  // Foreign holds first, own refs second: a ref decoded from a foreign hold is counted before that hold goes.
+  // Foreign holds first, own refs second: a ref decoded from a foreign hold is counted before that
+  // hold goes.
   if (shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0) return false;
   return (process_.counts()[slot].load(std::memory_order_acquire) & ~RefCounts::kQueued) == 0;
 }
@@ -119,7 +129,8 @@ void Ledger::tidy(int budget) {
     }
     std::uint32_t count = process_.counts()[slot].load(std::memory_order_acquire);
     if ((count & ~RefCounts::kQueued) != 0 &&
-        process_.counts()[slot].compare_exchange_strong(count, count & ~RefCounts::kQueued, std::memory_order_acq_rel)) {
+        process_.counts()[slot].compare_exchange_strong(count, count & ~RefCounts::kQueued,
+                                                        std::memory_order_acq_rel)) {
       continue;  // somebody here refers to it again; the next drop queues it again
     }
     limbo_.push_back(slot);
@@ -132,7 +143,9 @@ void Ledger::tidy_arguments(int budget) {
     holding_arguments_.pop_front();
     shm::Record& r = record(address);
     const std::uint64_t state = r.state.load(std::memory_order_acquire);
-    if (shm::word::generation(state) != address.generation || shm::word::state(state) == shm::State::Free) continue;
+    if (shm::word::generation(state) != address.generation ||
+        shm::word::state(state) == shm::State::Free)
+      continue;
     if (shm::word::is_final(state)) {
       release_arguments(r);
     } else {
@@ -157,7 +170,9 @@ void Ledger::release_arguments(shm::Record& record) {
 
 void Ledger::recycle(std::uint32_t slot) {
   dead_.push_back(slot);
-  if (recycling_) return;  // the outermost call takes it from the list: a long chain of arguments needs no deep stack
+  if (recycling_)
+    return;  // the outermost call takes it from the list: a long chain of arguments needs no deep
+             // stack
   recycling_ = true;
   while (!dead_.empty()) {
     const std::uint32_t next = dead_.back();
@@ -180,7 +195,8 @@ void Ledger::recycle_one(std::uint32_t slot) {
     if (r.kind == shm::Kind::Put) {
       for (const std::uint64_t ref : refs) detail::release(from_shm(shm::Address::unpack(ref)));
     } else {
-      // Holds of the result, not of this process: each is given up once, also if we die here (shm/holds.h).
+      // Holds of the result, not of this process: each is given up once, also if we die here
+      // (shm/holds.h).
       for (std::uint32_t i = 0; i < refs.size(); ++i) {
         const shm::Address inner = shm::Address::unpack(refs[i]);
         shm::holds::open(shared(), shm::HoldOp::ReleaseContained, inner, i, {slot, generation});
@@ -196,7 +212,8 @@ void Ledger::recycle_one(std::uint32_t slot) {
   if (r.result_kind == shm::ResultKind::Stored) memory.give_back(r.result_at());
   shm::crash_point(shm::CrashPoint::RecyclePayload);
   if (const std::uint64_t refs = r.refs.load(std::memory_order_relaxed); refs != 0) {
-    shm::holds::acknowledge(memory, refs, participant_);  // its author may still ask whether its change happened
+    shm::holds::acknowledge(memory, refs,
+                            participant_);  // its author may still ask whether its change happened
     r.refs.store(0, std::memory_order_relaxed);
   }
   r.state.store(shm::word::make(generation, shm::State::Free), std::memory_order_release);
@@ -223,7 +240,8 @@ shm::RingHeader& Ledger::ring_of(std::uint32_t scheduling_class) {
   message.a = participant_;
   message.b = scheduling_class;
   process_.daemon().demand(message);
-  last_ring_ = {scheduling_class, reinterpret_cast<shm::RingHeader*>(process_.memory().heap(message.c))};
+  last_ring_ = {scheduling_class,
+                reinterpret_cast<shm::RingHeader*>(process_.memory().heap(message.c))};
   rings_.push_back(last_ring_);
   return *last_ring_.ring;
 }
@@ -231,11 +249,13 @@ shm::RingHeader& Ledger::ring_of(std::uint32_t scheduling_class) {
 void Ledger::grow(shm::RingHeader& ring) {
   const std::uint32_t stages = ring.stages.load(std::memory_order_relaxed);
   MOBULA_CHECK(stages < shm::kRingStagesMax);
-  const std::uint64_t entries = 2 * (ring.stage[stages - 1].mask.load(std::memory_order_relaxed) + 1);
+  const std::uint64_t entries =
+      2 * (ring.stage[stages - 1].mask.load(std::memory_order_relaxed) + 1);
   wire::Message message;
   message.kind = wire::Kind::GrowRing;
   message.a = participant_;
-  message.c = static_cast<std::uint64_t>(reinterpret_cast<std::byte*>(&ring) - process_.memory().heap(0));
+  message.c =
+      static_cast<std::uint64_t>(reinterpret_cast<std::byte*>(&ring) - process_.memory().heap(0));
   message.d = entries;
   process_.daemon().demand(message);
   shm::ring::grow(ring, message.c, entries);
@@ -243,9 +263,11 @@ void Ledger::grow(shm::RingHeader& ring) {
 
 void Ledger::publish(shm::Record& record, shm::Address address) {
   if (record.kind == shm::Kind::ActorCall || record.kind == shm::Kind::ActorCreate) {
-    // It lies in its caller's ring already, or is named by its class; the actor is told that it may go on.
+    // It lies in its caller's ring already, or is named by its class; the actor is told that it may
+    // go on.
     shm::SchedulingClass& cls = process_.memory().scheduling_class(record.scheduling_class);
-    if (shm::doorbell::ring(process_.memory(), cls, shm::doorbell::kDeepBacklog) && cls.attention.exchange(0)) {
+    if (shm::doorbell::ring(process_.memory(), cls, shm::doorbell::kDeepBacklog) &&
+        cls.attention.exchange(0)) {
       process_.daemon().ring(process_.memory().header());
     }
     return;
@@ -259,7 +281,8 @@ void Ledger::push(std::uint32_t scheduling_class, shm::Address address) {
   shm::ring::push(process_.memory(), ring, address);
   shm::crash_point(shm::CrashPoint::SubmitPushed);
   shm::SchedulingClass& cls = process_.memory().scheduling_class(scheduling_class);
-  if (shm::doorbell::ring(process_.memory(), cls, ring.depth()) && cls.attention.exchange(0)) process_.daemon().ring(process_.memory().header());
+  if (shm::doorbell::ring(process_.memory(), cls, ring.depth()) && cls.attention.exchange(0))
+    process_.daemon().ring(process_.memory().header());
 }
 
 }  // namespace mobula::runtime

@@ -1,8 +1,10 @@
-// A thread's records: it alone takes slots, fills them and recycles them, so that none of it needs a lock.
+// A thread's records: it alone takes slots, fills them and recycles them, so that none of it needs
+// a lock.
 //
-// A slot is recycled when it is final, this process has no ref to it (RefCounts), nobody else holds it (shm/holds.h), and no
-// edge of it is open. If it is not yet when its last ref is dropped, it queues in `limbo_` and is looked at
-// again, a few at each submission. The hottest slot is reused first.
+// A slot is recycled when it is final, this process has no ref to it (RefCounts), nobody else holds
+// it (shm/holds.h), and no edge of it is open. If it is not yet when its last ref is dropped, it
+// queues in `limbo_` and is looked at again, a few at each submission. The hottest slot is reused
+// first.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +29,8 @@ class Ledger final : public shm::ReadySink {
   shm::Address allocate();
   shm::Record& record(shm::Address address) { return process_.memory().record(address.slot); }
 
-  // Puts a ready record (or an actor's call) into this thread's ring of its class and rings the doorbell.
+  // Puts a ready record (or an actor's call) into this thread's ring of its class and rings the
+  // doorbell.
   void publish(shm::Record& record, shm::Address address) override;
   void push(std::uint32_t scheduling_class, shm::Address address);
 
@@ -63,7 +66,7 @@ class Ledger final : public shm::ReadySink {
   Process& process_;
   const std::uint32_t participant_;
   std::vector<std::uint32_t> free_;  // hottest last
-  std::uint32_t fresh_ = 0;          // never used slots of the newest segment
+  std::uint32_t fresh_ = 0;  // never used slots of the newest segment
   std::uint32_t fresh_end_ = 0;
   std::deque<std::uint32_t> limbo_;
   std::deque<shm::Address> holding_arguments_;

@@ -52,13 +52,16 @@ void add_demand(std::string& text, std::string_view name, double amount) {
   text.append(name).append(number);
 }
 
-// "CPU=1\nGPU=0.5\n": how a demand travels to the daemon. Throws Error for names and amounts that make no sense.
-std::string demand_text(std::optional<double> cpus, double default_cpus, std::optional<double> gpus, std::optional<double> memory,
+// "CPU=1\nGPU=0.5\n": how a demand travels to the daemon. Throws Error for names and amounts that
+// make no sense.
+std::string demand_text(std::optional<double> cpus, double default_cpus, std::optional<double> gpus,
+                        std::optional<double> memory,
                         const std::map<std::string, double>& resources) {
   std::string text;
   const auto add = [&](std::string_view name, double amount) {
     if (std::isnan(amount) || std::isinf(amount) || amount < 0) {
-      throw Error("the demand for " + std::string(name) + " is " + std::to_string(amount) + "; it must be a number that is not negative");
+      throw Error("the demand for " + std::string(name) + " is " + std::to_string(amount) +
+                  "; it must be a number that is not negative");
     }
     if (amount > 0) add_demand(text, name, amount);
   };
@@ -67,10 +70,15 @@ std::string demand_text(std::optional<double> cpus, double default_cpus, std::op
   if (memory) add("memory", *memory);
   constexpr std::size_t kNameMax = 100;
   constexpr std::size_t kNamesMax = 16;
-  if (resources.size() > kNamesMax) throw Error("a demand names " + std::to_string(resources.size()) + " resources; at most 16 are possible");
+  if (resources.size() > kNamesMax)
+    throw Error("a demand names " + std::to_string(resources.size()) +
+                " resources; at most 16 are possible");
   for (const auto& [name, amount] : resources) {
-    if (name.size() > kNameMax) throw Error("a resource's name has " + std::to_string(name.size()) + " characters; at most 100 are possible");
-    if (name.empty() || name.find_first_of("=\n") != std::string::npos) throw Error("'" + name + "' is no name of a resource");
+    if (name.size() > kNameMax)
+      throw Error("a resource's name has " + std::to_string(name.size()) +
+                  " characters; at most 100 are possible");
+    if (name.empty() || name.find_first_of("=\n") != std::string::npos)
+      throw Error("'" + name + "' is no name of a resource");
     if (name == "CPU" || name == "GPU" || name == "memory") {
       throw Error("the demand for " + name + " is given by its own option, not in `resources`");
     }
@@ -84,16 +92,21 @@ std::string demand_text(std::optional<double> cpus, double default_cpus, std::op
 std::uint64_t now_ns() {
   timespec t;
   ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(t.tv_nsec);
 }
 
 bool thread_has_ended() { return thread_ledger.ended; }
 
 Process* current_process() { return the_process.load(std::memory_order_acquire); }
-void set_current_process(Process* process) { the_process.store(process, std::memory_order_release); }
+void set_current_process(Process* process) {
+  the_process.store(process, std::memory_order_release);
+}
 Process& require_process() {
   if (Process* process = current_process()) return *process;
-  throw Error("there is no Mobula session: construct a mobula::Session (or call mobula::init) at the beginning of main()");
+  throw Error(
+      "there is no Mobula session: construct a mobula::Session (or call mobula::init) at the "
+      "beginning of main()");
 }
 
 Connection::~Connection() {
@@ -105,7 +118,8 @@ void Connection::ask(wire::Message& message) {
   const std::lock_guard lock(mutex_);
   message.descriptor_count = 0;
   if (!wire::send(socket_, message) || wire::receive(socket_, message) != wire::Received::Message) {
-    throw NodeDiedError("the node daemon has ended; its tasks, actors and objects are lost. Start a new session");
+    throw NodeDiedError(
+        "the node daemon has ended; its tasks, actors and objects are lost. Start a new session");
   }
 }
 
@@ -125,21 +139,26 @@ bool Connection::alive() {
 }
 
 void Connection::ring(shm::ControlHeader& header) {
-  if (header.daemon_sleeps.load(std::memory_order_seq_cst) == 0 || header.daemon_sleeps.exchange(0) == 0) return;
+  if (header.daemon_sleeps.load(std::memory_order_seq_cst) == 0 ||
+      header.daemon_sleeps.exchange(0) == 0)
+    return;
   const std::uint64_t one = 1;
   while (::write(bell_, &one, sizeof one) < 0 && errno == EINTR) {
   }
 }
 
 RefCounts::RefCounts() {
-  void* p = ::mmap(nullptr, kSlots * sizeof(std::uint32_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = ::mmap(nullptr, kSlots * sizeof(std::uint32_t), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw OutOfMemoryError("cannot map the table of references");
   counts_ = static_cast<std::atomic<std::uint32_t>*>(p);
 }
 RefCounts::~RefCounts() { ::munmap(static_cast<void*>(counts_), kSlots * sizeof(std::uint32_t)); }
 
-shm::HoldEntry& HoldTable::line(const shm::Memory& memory, const shm::Process& shared, std::uint32_t i) const {
-  const std::uint32_t segment = shared.hold_segments[i / shm::kHoldsPerSegment].load(std::memory_order_relaxed);
+shm::HoldEntry& HoldTable::line(const shm::Memory& memory, const shm::Process& shared,
+                                std::uint32_t i) const {
+  const std::uint32_t segment =
+      shared.hold_segments[i / shm::kHoldsPerSegment].load(std::memory_order_relaxed);
   return reinterpret_cast<shm::HoldEntry*>(memory.segment(segment))[i % shm::kHoldsPerSegment];
 }
 
@@ -158,7 +177,8 @@ std::uint32_t HoldTable::take_line(Process& process, shm::Address container) {
   }
   const std::uint32_t i = free_lines_.back();
   free_lines_.pop_back();
-  line(process.memory(), process.shared(), i).container.store(container.packed(), std::memory_order_relaxed);
+  line(process.memory(), process.shared(), i)
+      .container.store(container.packed(), std::memory_order_relaxed);
   return i;
 }
 
@@ -170,13 +190,15 @@ void HoldTable::clear_line(Process& process, std::uint32_t i) {
 }
 
 void HoldTable::acquire(Process& process, Ledger& me, shm::Address record) {
-  if (held_.contains(record.slot)) return;  // a release is on its way and will find that it is not wanted
+  if (held_.contains(record.slot))
+    return;  // a release is on its way and will find that it is not wanted
   const std::uint32_t i = take_line(process, {});
   shm::holds::open(me.shared(), shm::HoldOp::Hold, record, i);
   shm::crash_point(shm::CrashPoint::HoldIntent);
   shm::holds::change(process.memory(), me.participant(), process.memory().record(record.slot), +1);
   shm::crash_point(shm::CrashPoint::HoldCounted);
-  line(process.memory(), process.shared(), i).record.store(record.packed(), std::memory_order_release);
+  line(process.memory(), process.shared(), i)
+      .record.store(record.packed(), std::memory_order_release);
   shm::holds::close(me.shared());
   held_[record.slot] = {i, record};
 }
@@ -194,7 +216,8 @@ void HoldTable::release(Process& process, Ledger& me, std::uint32_t slot) {
   shm::holds::close(me.shared());
 }
 
-Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role, std::unique_ptr<shm::Memory> mapped)
+Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role,
+                 std::unique_ptr<shm::Memory> mapped)
     : memory_(mapped ? std::move(mapped) : std::make_unique<shm::Memory>()),
       daemon_(socket, welcome.descriptors[2]),
       index_(welcome.a),
@@ -202,12 +225,15 @@ Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role
       session_(0),
       store_(*this),
       owners_(new std::atomic<Ledger*>[shm::kSegmentsMax]()) {
-  const char* name = role == shm::ProcessRole::Driver ? "driver" : role == shm::ProcessRole::Actor ? "actor" : "worker";
+  const char* name = role == shm::ProcessRole::Driver  ? "driver"
+                     : role == shm::ProcessRole::Actor ? "actor"
+                                                       : "worker";
   shm::arm_crash_point(name);
   if (memory_->mapped()) shm::set_crash_budget(&memory_->header().crashes_left);
   shm::crash_point(shm::CrashPoint::JoinStarted);
   if (!memory_->mapped()) {
-    if (const char* problem = memory_->map(welcome.descriptors[0], welcome.descriptors[1], welcome.c, false)) {
+    if (const char* problem =
+            memory_->map(welcome.descriptors[0], welcome.descriptors[1], welcome.c, false)) {
       throw VersionMismatchError(std::string("cannot join the node: ") + problem);
     }
   }
@@ -258,13 +284,15 @@ void Process::tidy() {
 
 std::uint32_t Process::class_of(const TaskOptions* options) {
   const bool is_default =
-      !options || ((!options->num_cpus || *options->num_cpus == 1) && !options->num_gpus && !options->memory && options->resources.empty());
+      !options || ((!options->num_cpus || *options->num_cpus == 1) && !options->num_gpus &&
+                   !options->memory && options->resources.empty());
   if (is_default) {
     const std::uint32_t known = default_class_.load(std::memory_order_relaxed);
     if (known != shm::kNone) return known;
   }
   const std::string demand = is_default ? demand_text({}, 1, {}, {}, {})
-                                        : demand_text(options->num_cpus, 1, options->num_gpus, options->memory, options->resources);
+                                        : demand_text(options->num_cpus, 1, options->num_gpus,
+                                                      options->memory, options->resources);
   const std::lock_guard lock(classes_mutex_);
   auto it = classes_.find(demand);
   if (it == classes_.end()) {
@@ -281,15 +309,17 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
 
 constexpr std::size_t kTypeNameShown = 90;  // in messages and tools
 
-std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string_view type, shm::Address creation) {
+std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string_view type,
+                                        shm::Address creation) {
   wire::Message message;
   message.kind = wire::Kind::OpenClass;
   message.a = static_cast<std::uint32_t>(shm::ClassKind::Actor);
   message.b = static_cast<std::uint32_t>(options.max_restarts);
   message.c = creation.packed();
   message.d = static_cast<std::uint64_t>(static_cast<std::int64_t>(options.max_task_retries));
-  message.set_text(demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources) + "\n" +
-                   std::string(type.substr(0, kTypeNameShown)));
+  message.set_text(
+      demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources) + "\n" +
+      std::string(type.substr(0, kTypeNameShown)));
   daemon_.demand(message);
   return message.a;
 }
@@ -308,8 +338,10 @@ std::uint64_t current_session() noexcept {
 }
 
 void check_ref(RefAddress address, std::uint64_t session) {
-  if (session == 0 || address == RefAddress{}) throw Error("the Ref is empty: it was default-constructed or moved from");
-  if (session != runtime::require_process().session()) throw Error("the Ref belongs to a session that has ended");
+  if (session == 0 || address == RefAddress{})
+    throw Error("the Ref is empty: it was default-constructed or moved from");
+  if (session != runtime::require_process().session())
+    throw Error("the Ref belongs to a session that has ended");
 }
 
 void retain(RefAddress address) {
@@ -325,7 +357,8 @@ void release(RefAddress address) noexcept {
   if ((count.fetch_sub(1, std::memory_order_acq_rel) & ~RefCounts::kQueued) != 1) return;
   try {
     if (Ledger* ledger = process->ledger_of(address.slot)) {
-      // A ref may outlive its thread's ledger (a thread_local one): somebody else may write that ledger by now.
+      // A ref may outlive its thread's ledger (a thread_local one): somebody else may write that
+      // ledger by now.
       if (runtime::thread_has_ended()) return ledger->dropped_elsewhere(address.slot);
       Ledger& mine = process->this_ledger();
       ledger == &mine ? ledger->dropped(address.slot) : ledger->dropped_elsewhere(address.slot);
@@ -334,7 +367,8 @@ void release(RefAddress address) noexcept {
     if (runtime::thread_has_ended()) return;  // the hold stays until the process ends
     Ledger& mine = process->this_ledger();
     const std::lock_guard lock(process->holds().mutex);
-    if (count.load(std::memory_order_acquire) == 0) process->holds().release(*process, mine, address.slot);
+    if (count.load(std::memory_order_acquire) == 0)
+      process->holds().release(*process, mine, address.slot);
   } catch (const Error&) {
     // The daemon is gone and everything with it: there is nothing left to release.
   }

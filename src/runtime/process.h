@@ -1,6 +1,8 @@
-// What a process of a session has: its view of the shared memory, its line to the daemon, its refs and its store.
+// What a process of a session has: its view of the shared memory, its line to the daemon, its refs
+// and its store.
 //
-// There is at most one at a time, since the public API is free functions. Threads find their ledger through it.
+// There is at most one at a time, since the public API is free functions. Threads find their ledger
+// through it.
 #pragma once
 
 #include <atomic>
@@ -49,10 +51,12 @@ class Connection {
   std::mutex mutex_;
 };
 
-// How many refs this process has to each record: an array over all slots, of which only touched pages exist.
+// How many refs this process has to each record: an array over all slots, of which only touched
+// pages exist.
 class RefCounts {
  public:
-  static constexpr std::uint32_t kQueued = 1u << 31;  // the slot lies in a queue of its ledger; see ledger.h
+  static constexpr std::uint32_t kQueued =
+      1u << 31;  // the slot lies in a queue of its ledger; see ledger.h
 
   RefCounts();
   ~RefCounts();
@@ -64,19 +68,22 @@ class RefCounts {
   std::atomic<std::uint32_t>* counts_;
 };
 
-// The process's holds on records of other processes' ledgers, as listed in its hold table (shm/holds.h).
+// The process's holds on records of other processes' ledgers, as listed in its hold table
+// (shm/holds.h).
 class HoldTable {
  public:
   // A line for a hold that is about to be taken. `container`: for which record's result, or none.
   std::uint32_t take_line(class Process& process, shm::Address container);
   void clear_line(class Process& process, std::uint32_t line);
-  shm::HoldEntry& line(const shm::Memory& memory, const shm::Process& shared, std::uint32_t i) const;
+  shm::HoldEntry& line(const shm::Memory& memory, const shm::Process& shared,
+                       std::uint32_t i) const;
 
   // First and last ref of this process to a foreign record; under the mutex.
   void acquire(class Process& process, Ledger& me, shm::Address record);
   void release(class Process& process, Ledger& me, std::uint32_t slot);
 
-  std::mutex mutex;  // guards everything here, and the 0 <-> 1 transitions of counts of foreign records
+  std::mutex
+      mutex;  // guards everything here, and the 0 <-> 1 transitions of counts of foreign records
 
  private:
   friend class Process;
@@ -91,9 +98,10 @@ class HoldTable {
 
 class Process {
  public:
-  // Takes the sockets over. `welcome` is the daemon's first message, with the descriptors of the memories; `mapped`: a
-  // forked worker finds them mapped by its zygote.
-  Process(int socket, const wire::Message& welcome, shm::ProcessRole role, std::unique_ptr<shm::Memory> mapped);
+  // Takes the sockets over. `welcome` is the daemon's first message, with the descriptors of the
+  // memories; `mapped`: a forked worker finds them mapped by its zygote.
+  Process(int socket, const wire::Message& welcome, shm::ProcessRole role,
+          std::unique_ptr<shm::Memory> mapped);
   ~Process();
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -114,14 +122,19 @@ class Process {
   Ledger* ledger_of(std::uint32_t slot) const {
     return owners_[slot / shm::kRecordsPerSegment].load(std::memory_order_acquire);
   }
-  void own_segment(std::uint32_t segment, Ledger* ledger) { owners_[segment].store(ledger, std::memory_order_release); }
+  void own_segment(std::uint32_t segment, Ledger* ledger) {
+    owners_[segment].store(ledger, std::memory_order_release);
+  }
   void return_ledger(Ledger* ledger);
-  // Recycles what this thread's ledger, and those of threads that have ended, do not need any more. Called by who waits.
+  // Recycles what this thread's ledger, and those of threads that have ended, do not need any more.
+  // Called by who waits.
   void tidy();
 
-  // The scheduling class of a demand. Throws UnschedulableError, or Error for a demand that makes no sense.
+  // The scheduling class of a demand. Throws UnschedulableError, or Error for a demand that makes
+  // no sense.
   std::uint32_t class_of(const TaskOptions* options);
-  std::uint32_t open_actor_class(const ActorOptions& options, std::string_view type, shm::Address creation);
+  std::uint32_t open_actor_class(const ActorOptions& options, std::string_view type,
+                                 shm::Address creation);
 
  private:
   std::unique_ptr<shm::Memory> memory_;

@@ -1,4 +1,5 @@
-// Which functions this program has: key -> how to call it. Filled before main(), read-only afterwards.
+// Which functions this program has: key -> how to call it. Filled before main(), read-only
+// afterwards.
 #pragma once
 
 #include "mobula/detail/runtime.h"

@@ -1,4 +1,5 @@
-// The driver's side of a session: starting the node, joining it, leaving it; and what a program can ask about itself.
+// The driver's side of a session: starting the node, joining it, leaving it; and what a program can
+// ask about itself.
 #include "mobula/session.h"
 
 #include <errno.h>
@@ -40,7 +41,8 @@ constexpr double kStoreShare = 0.3;  // of the machine's memory, by default
 
 bool is_program(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
 
-// Looked for: $MOBULA_NODE, beside the program, in bin/ beside its folder, where it was installed or built, in PATH.
+// Looked for: $MOBULA_NODE, beside the program, in bin/ beside its folder, where it was installed
+// or built, in PATH.
 std::string find_node_program() {
   if (const char* given = ::getenv("MOBULA_NODE")) {
     if (is_program(given)) return given;
@@ -67,21 +69,26 @@ std::string find_node_program() {
     if (is_program(candidate)) return candidate;
     begin = end + 1;
   }
-  throw Error("the program mobula-node was not found beside this program, in its installation prefix or in PATH; set MOBULA_NODE to its path");
+  throw Error(
+      "the program mobula-node was not found beside this program, in its installation prefix or in "
+      "PATH; set MOBULA_NODE to its path");
 }
 
 void add_resource(std::string& text, const std::string& name, double amount) {
   if (std::isnan(amount) || std::isinf(amount) || amount < 0) {
-    throw Error("Config: the amount of " + name + " is " + std::to_string(amount) + "; it must be a number that is not negative");
+    throw Error("Config: the amount of " + name + " is " + std::to_string(amount) +
+                "; it must be a number that is not negative");
   }
-  if (name.empty() || name.find_first_of("=\n") != std::string::npos) throw Error("Config: '" + name + "' is no name of a resource");
+  if (name.empty() || name.find_first_of("=\n") != std::string::npos)
+    throw Error("Config: '" + name + "' is no name of a resource");
   char number[40];
   std::snprintf(number, sizeof number, "=%.17g\n", amount);
   text += name + number;
 }
 
 std::uint64_t machine_memory() {
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 int cores() {
@@ -105,20 +112,22 @@ std::string resources_text(const Config& config) {
 
 std::uint64_t store_size(const Config& config) {
   if (!config.object_store_memory) {
-    return static_cast<std::uint64_t>(static_cast<double>(machine_memory()) * kStoreShare) / (2 << 20) * (2 << 20);
+    return static_cast<std::uint64_t>(static_cast<double>(machine_memory()) * kStoreShare) /
+           (2 << 20) * (2 << 20);
   }
   if (*config.object_store_memory < kStoreMin) {
-    throw Error("Config.object_store_memory is " + std::to_string(*config.object_store_memory) + " bytes; at least " +
-                std::to_string(kStoreMin) + " are needed");
+    throw Error("Config.object_store_memory is " + std::to_string(*config.object_store_memory) +
+                " bytes; at least " + std::to_string(kStoreMin) + " are needed");
   }
   if (*config.object_store_memory > machine_memory()) {
-    throw Error("Config.object_store_memory is " + std::to_string(*config.object_store_memory) + " bytes, more than the machine's " +
-                std::to_string(machine_memory()));
+    throw Error("Config.object_store_memory is " + std::to_string(*config.object_store_memory) +
+                " bytes, more than the machine's " + std::to_string(machine_memory()));
   }
   return (*config.object_store_memory + (2 << 20) - 1) / (2 << 20) * (2 << 20);
 }
 
-// The arguments of this program, as a file that the daemon reads: they may be longer than a message.
+// The arguments of this program, as a file that the daemon reads: they may be longer than a
+// message.
 int arguments_file(int argc, char** argv) {
   const int fd = ::memfd_create("mobula-arguments", MFD_CLOEXEC);
   if (fd < 0) throw Error(std::string("cannot create a memory file: ") + ::strerror(errno));
@@ -145,7 +154,8 @@ pid_t spawn_node(const std::string& program, int socket) {
   char option[] = "--driver-socket=3";
   char* arguments[] = {name, option, nullptr};
   pid_t pid = 0;
-  const int problem = ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, environ);
+  const int problem =
+      ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, environ);
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   if (problem != 0) throw Error("cannot start " + program + ": " + ::strerror(problem));
@@ -178,18 +188,24 @@ std::map<std::string, double> ask_resources(std::uint32_t which) {
 void init(int argc, char** argv, Config config) {
   runtime::run_zygote_if_asked();  // does not return in a worker
   const std::lock_guard lock(session_mutex);
-  if (session_process) throw Error("a Mobula session is running in this process already; shut it down before the next one");
+  if (session_process)
+    throw Error(
+        "a Mobula session is running in this process already; shut it down before the next one");
   const char* address = ::getenv("MOBULA_ADDRESS");
   if (!config.address.empty() || (address && *address)) {
-    throw Error("joining a running node by its address is not built yet; leave Config.address and MOBULA_ADDRESS empty to start a private node");
+    throw Error(
+        "joining a running node by its address is not built yet; leave Config.address and "
+        "MOBULA_ADDRESS empty to start a private node");
   }
   const std::string resources = resources_text(config);
-  if (resources.size() > wire::kTextMax) throw Error("Config.resources: too many or too long names");
+  if (resources.size() > wire::kTextMax)
+    throw Error("Config.resources: too many or too long names");
   const std::uint64_t capacity = store_size(config);
   const std::string program = find_node_program();
 
   int sockets[2];
-  if (!wire::make_pair(sockets)) throw Error(std::string("cannot make a socket: ") + ::strerror(errno));
+  if (!wire::make_pair(sockets))
+    throw Error(std::string("cannot make a socket: ") + ::strerror(errno));
   try {
     node_pid = spawn_node(program, sockets[1]);
   } catch (...) {
@@ -209,7 +225,8 @@ void init(int argc, char** argv, Config config) {
   const bool sent = wire::send(sockets[0], message);
   ::close(message.descriptors[0]);
   ::close(message.descriptors[1]);
-  if (!sent || wire::receive(sockets[0], message) != wire::Received::Message || message.kind != wire::Kind::Welcome) {
+  if (!sent || wire::receive(sockets[0], message) != wire::Received::Message ||
+      message.kind != wire::Kind::Welcome) {
     const bool told = sent && message.kind == wire::Kind::Reply;
     const std::string why = told ? std::string(message.text_view()) : "it ended at once";
     ::close(sockets[0]);
@@ -218,7 +235,8 @@ void init(int argc, char** argv, Config config) {
     throw Error("the node " + program + " could not start: " + why);
   }
   try {
-    session_process = std::make_unique<Process>(sockets[0], message, shm::ProcessRole::Driver, nullptr);
+    session_process =
+        std::make_unique<Process>(sockets[0], message, shm::ProcessRole::Driver, nullptr);
   } catch (...) {
     ::kill(node_pid, SIGTERM);  // our own child; not reaped yet
     int status = 0;
@@ -273,7 +291,8 @@ TaskInfo this_task() {
   info.task_id = frame->identity.text();
   info.name = runtime::task_name(process, frame->record);
   info.attempt = static_cast<int>(frame->attempt);
-  const shm::SchedulingClass& cls = process.memory().scheduling_class(frame->record.scheduling_class);
+  const shm::SchedulingClass& cls =
+      process.memory().scheduling_class(frame->record.scheduling_class);
   info.resources = parse_resources(cls.demand_text);
   if (frame->record.kind != shm::Kind::Task) {
     info.actor_id = runtime::hex(cls.creation.load());

@@ -15,7 +15,9 @@ constexpr std::uint64_t kGraceNs = 5'000'000'000;  // how long a put waits for a
 constexpr std::uint64_t kRetryNs = 2'000'000;
 
 // Block sizes: 256 B, 384 B, 512 B, 768 B, ... 256 KiB: at most a third is lost to rounding.
-constexpr std::uint64_t block_size_of(int cls) { return (cls % 2 == 0 ? std::uint64_t{256} : std::uint64_t{384}) << (cls / 2); }
+constexpr std::uint64_t block_size_of(int cls) {
+  return (cls % 2 == 0 ? std::uint64_t{256} : std::uint64_t{384}) << (cls / 2);
+}
 
 int class_of(std::uint64_t size) {
   int cls = 0;
@@ -30,7 +32,8 @@ void sleep_ns(std::uint64_t ns) {
 
 }  // namespace
 
-Store::Place Store::place_of(std::uint32_t extent, std::uint32_t block, std::uint32_t generation, std::uint64_t size) const {
+Store::Place Store::place_of(std::uint32_t extent, std::uint32_t block, std::uint32_t generation,
+                             std::uint64_t size) const {
   const shm::Extent& e = process_.memory().extent(extent);
   shm::StoredAt at{size, extent, block << 20 | generation};
   return {at, process_.memory().object_window(e.offset + block * e.block_size)};
@@ -40,15 +43,19 @@ const std::byte* Store::read(const shm::StoredAt& at) const {
   return process_.memory().object(process_.memory().object_offset(at));
 }
 
-// The daemon may have taken an extent back for want of memory, and leased its entry again, even to us, for blocks of another
-// size. While we hold the mutex nothing of ours is leased anew, so the answer stays true.
+// The daemon may have taken an extent back for want of memory, and leased its entry again, even to
+// us, for blocks of another size. While we hold the mutex nothing of ours is leased anew, so the
+// answer stays true.
 bool Store::still_ours(const shm::Extent& extent, std::uint64_t block_size) const {
   return extent.lessee.load(std::memory_order_acquire) == process_.index() &&
-         (block_size == 0 ? extent.blocks == 1 && extent.block_size == extent.size : extent.block_size == block_size);
+         (block_size == 0 ? extent.blocks == 1 && extent.block_size == extent.size
+                          : extent.block_size == block_size);
 }
 
 void Store::forget_lost_leases(SizeClass& cls) {
-  std::erase_if(cls.leases, [&](const Lease& lease) { return !still_ours(process_.memory().extent(lease.extent), cls.block_size); });
+  std::erase_if(cls.leases, [&](const Lease& lease) {
+    return !still_ours(process_.memory().extent(lease.extent), cls.block_size);
+  });
   cls.current = 0;
 }
 
@@ -62,7 +69,8 @@ bool Store::take_from(SizeClass& cls, std::uint64_t size, Place& place) {
     for (std::uint32_t i = 0; i < extent.blocks; ++i) {
       const std::uint32_t block = lease.next_block;
       lease.next_block = block + 1 == extent.blocks ? 0 : block + 1;
-      const std::uint32_t generation = shm::take_block(extent, memory.block_word(extent, block), process_.index());
+      const std::uint32_t generation =
+          shm::take_block(extent, memory.block_word(extent, block), process_.index());
       if (generation == shm::kNone) continue;
       cls.current = (cls.current + tried) % cls.leases.size();
       place = place_of(lease.extent, block, generation, size);
@@ -104,10 +112,13 @@ std::uint32_t Store::lease(std::uint64_t size, std::uint64_t block_size) {
     if (message.status == wire::Status::Ok) {
       const shm::Extent& e = process_.memory().extent(message.a);
       if (process_.memory().open_window(e.offset, e.size)) return message.a;
-      throw OutOfMemoryError("the machine has no memory left for " + std::to_string(e.size) + " bytes of the object store");
+      throw OutOfMemoryError("the machine has no memory left for " + std::to_string(e.size) +
+                             " bytes of the object store");
     }
-    if (message.status != wire::Status::StoreFull || now_ns() > give_up) throw ObjectStoreFullError(std::string(message.text_view()));
-    process_.shared().wait_reason.store(static_cast<std::uint32_t>(shm::WaitReason::Memory), std::memory_order_relaxed);
+    if (message.status != wire::Status::StoreFull || now_ns() > give_up)
+      throw ObjectStoreFullError(std::string(message.text_view()));
+    process_.shared().wait_reason.store(static_cast<std::uint32_t>(shm::WaitReason::Memory),
+                                        std::memory_order_relaxed);
     process_.tidy();
     sleep_ns(kRetryNs);
     process_.shared().wait_reason.store(0, std::memory_order_relaxed);
@@ -131,8 +142,10 @@ Store::Place Store::allocate(std::uint64_t size) {
       cls.block_size = block;
       forget_lost_leases(cls);
       // The more is in use the larger the next lease, so that searches stay rare.
-      const std::uint64_t blocks = std::uint64_t{64} << std::min<std::size_t>(cls.leases.size() / 4, 5);
-      const std::uint32_t extent = lease(std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block);
+      const std::uint64_t blocks = std::uint64_t{64}
+                                   << std::min<std::size_t>(cls.leases.size() / 4, 5);
+      const std::uint32_t extent =
+          lease(std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block);
       // Its entry may have been ours before, with more blocks: the search begins anew.
       std::erase_if(cls.leases, [&](const Lease& old) { return old.extent == extent; });
       cls.leases.push_back({extent});

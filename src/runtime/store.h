@@ -1,5 +1,6 @@
-// Takes memory of the object store for this process: small values in blocks of extents that it leases, large ones in extents
-// of their own. Lately freed extents are reused first: their pages are warm and writable already.
+// Takes memory of the object store for this process: small values in blocks of extents that it
+// leases, large ones in extents of their own. Lately freed extents are reused first: their pages
+// are warm and writable already.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +24,8 @@ class Store {
     shm::StoredAt at;
     std::byte* data;  // writable; at least 64-aligned
   };
-  // `size` bytes, not zero. Waits a grace time while the store is full. Throws ObjectStoreFullError.
+  // `size` bytes, not zero. Waits a grace time while the store is full. Throws
+  // ObjectStoreFullError.
   Place allocate(std::uint64_t size);
   // Where a stored value can be read.
   const std::byte* read(const shm::StoredAt& at) const;
@@ -41,12 +43,14 @@ class Store {
     std::size_t current = 0;
   };
 
-  bool still_ours(const shm::Extent& extent, std::uint64_t block_size) const;  // block size 0: one block, the whole
+  bool still_ours(const shm::Extent& extent,
+                  std::uint64_t block_size) const;  // block size 0: one block, the whole
   void forget_lost_leases(SizeClass& cls);
   bool take_from(SizeClass& cls, std::uint64_t size, Place& place);
   bool take_large(std::uint64_t size, Place& place);
   std::uint32_t lease(std::uint64_t size, std::uint64_t block_size);  // throws; waits while full
-  Place place_of(std::uint32_t extent, std::uint32_t block, std::uint32_t generation, std::uint64_t size) const;
+  Place place_of(std::uint32_t extent, std::uint32_t block, std::uint32_t generation,
+                 std::uint64_t size) const;
 
   Process& process_;
   std::mutex mutex_;

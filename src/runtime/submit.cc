@@ -25,7 +25,8 @@ using shm::Address;
 using shm::Record;
 using shm::State;
 
-constexpr std::uint64_t kNameAlignment = 64;  // arguments keep the alignment that they were encoded with
+constexpr std::uint64_t kNameAlignment =
+    64;  // arguments keep the alignment that they were encoded with
 
 struct Encoded {
   const Writer& writer;
@@ -37,23 +38,29 @@ struct Encoded {
 void check_retries(int retries, const char* option) {
   constexpr int kRetriesMax = 250;  // attempts are counted in eight bits of the state word
   if (retries < -1 || retries > kRetriesMax) {
-    throw Error(std::string(option) + " is " + std::to_string(retries) + "; it must be -1 (without end) or from 0 to " + std::to_string(kRetriesMax));
+    throw Error(std::string(option) + " is " + std::to_string(retries) +
+                "; it must be -1 (without end) or from 0 to " + std::to_string(kRetriesMax));
   }
 }
 
-// Writes the arguments into the record or the store, and takes a ref to each ref among them until the task is final.
-void place_arguments(Ledger& ledger, Record& record, const Encoded& arguments, const std::string* name) {
+// Writes the arguments into the record or the store, and takes a ref to each ref among them until
+// the task is final.
+void place_arguments(Ledger& ledger, Record& record, const Encoded& arguments,
+                     const std::string* name) {
   const std::size_t refs = arguments.writer.refs().size();
-  const std::uint64_t prefix = name ? (8 + name->size() + kNameAlignment - 1) / kNameAlignment * kNameAlignment : 0;
+  const std::uint64_t prefix =
+      name ? (8 + name->size() + kNameAlignment - 1) / kNameAlignment * kNameAlignment : 0;
   const std::uint64_t size = prefix + runtime::size_with_refs(arguments.writer.size(), refs);
   const std::string_view text = name ? std::string_view(*name) : std::string_view();
   if (size > shm::kArgsInlineMax) {
-    record.args_at() = runtime::store_value(ledger.process(), size, prefix, arguments.writer, arguments.bytes, arguments.again,
-                                            arguments.context, text);
+    record.args_at() =
+        runtime::store_value(ledger.process(), size, prefix, arguments.writer, arguments.bytes,
+                             arguments.again, arguments.context, text);
     record.flags |= shm::flag::kArgsStored;
   } else {
     runtime::write_name(record.args_inline, text);
-    runtime::write_value(record.args_inline + prefix, arguments.writer, arguments.bytes, arguments.again, arguments.context);
+    runtime::write_value(record.args_inline + prefix, arguments.writer, arguments.bytes,
+                         arguments.again, arguments.context);
     record.args_size = static_cast<std::uint32_t>(size);
   }
   if (name) record.flags |= shm::flag::kNamed;
@@ -68,17 +75,19 @@ void name_task(Ledger& ledger, Record& record) {
   record.index = child.index;
 }
 
-// Hangs a record on what it waits for. More edges than fit become a tree of join records, each of which
-// is satisfied when its own edges are.
+// Hangs a record on what it waits for. More edges than fit become a tree of join records, each of
+// which is satisfied when its own edges are.
 class Dependencies {
  public:
   explicit Dependencies(Ledger& ledger) : ledger_(ledger), memory_(ledger.process().memory()) {}
 
-  // Leaves the record Waiting (its submission bit still open) or, with nothing to wait for, untouched; true: it waits.
+  // Leaves the record Waiting (its submission bit still open) or, with nothing to wait for,
+  // untouched; true: it waits.
   bool hang(Record& record, Address address, const RefAddress* targets, std::size_t count) {
     std::vector<RefAddress> open;
     for (std::size_t i = 0; i < count; ++i) {
-      const std::uint64_t state = memory_.record(targets[i].slot).state.load(std::memory_order_acquire);
+      const std::uint64_t state =
+          memory_.record(targets[i].slot).state.load(std::memory_order_acquire);
       if (!shm::word::is_final(state)) open.push_back(targets[i]);
     }
     if (open.empty()) return false;
@@ -89,22 +98,27 @@ class Dependencies {
  private:
   static constexpr std::uint32_t kSubmission = 1u << shm::dependents::kSubmissionBit;
 
-  void hang_edges(Record& record, Address address, std::span<const RefAddress> targets, std::size_t room) {
+  void hang_edges(Record& record, Address address, std::span<const RefAddress> targets,
+                  std::size_t room) {
     const std::size_t edges = std::min(targets.size(), room);
     record.dependencies = static_cast<std::uint8_t>(edges);
     const std::uint32_t bits = (1u << edges) - 1;
-    record.join.store(shm::dependents::join_word(address.generation, bits | kSubmission), std::memory_order_relaxed);
+    record.join.store(shm::dependents::join_word(address.generation, bits | kSubmission),
+                      std::memory_order_relaxed);
     for (std::uint32_t i = 0; i < edges; ++i) record.edge(i).target = 0;
     // release: walkers that find an edge see the join word
-    record.state.store(shm::word::make(address.generation, State::Waiting), std::memory_order_release);
-    // The targets are shared out evenly: an edge stands for one target, or for a join record over its share.
+    record.state.store(shm::word::make(address.generation, State::Waiting),
+                       std::memory_order_release);
+    // The targets are shared out evenly: an edge stands for one target, or for a join record over
+    // its share.
     for (std::size_t i = 0; i < edges; ++i) {
       const std::size_t begin = targets.size() * i / edges;
       const std::size_t end = targets.size() * (i + 1) / edges;
       const auto edge = static_cast<std::uint32_t>(i);
       if (end - begin == 1) {
         record.edge(edge).target = to_shm(targets[begin]).packed();
-        if (!shm::dependents::hang(memory_.record(targets[begin].slot), record, address.slot, edge)) {
+        if (!shm::dependents::hang(memory_.record(targets[begin].slot), record, address.slot,
+                                   edge)) {
           shm::dependents::satisfy(memory_, address.slot, address.generation, edge, ledger_);
         }
       } else {
@@ -120,8 +134,10 @@ class Dependencies {
     join.function = shm::dependents::link(parent.slot, edge);
     join.scheduling_class = parent.generation;
     hang_edges(join, address, targets, shm::kJoinDependencies);
-    shm::dependents::satisfy(memory_, address.slot, address.generation, shm::dependents::kSubmissionBit, ledger_);
-    release(runtime::from_shm(address));  // nobody refers to it: it is recycled when it is satisfied
+    shm::dependents::satisfy(memory_, address.slot, address.generation,
+                             shm::dependents::kSubmissionBit, ledger_);
+    release(
+        runtime::from_shm(address));  // nobody refers to it: it is recycled when it is satisfied
   }
 
   Ledger& ledger_;
@@ -133,13 +149,15 @@ void submit(Ledger& ledger, Record& record, Address address, const Call& call) {
   shm::Memory& memory = ledger.process().memory();
   shm::crash_point(shm::CrashPoint::SubmitFieldsWritten);
   const bool actor_call = record.kind == shm::Kind::ActorCall;
-  const bool waits = call.waits_for_count != 0 &&
-                     Dependencies(ledger).hang(record, address, call.waits_for, call.waits_for_count);
+  const bool waits =
+      call.waits_for_count != 0 &&
+      Dependencies(ledger).hang(record, address, call.waits_for, call.waits_for_count);
   if (waits) {
     shm::crash_point(shm::CrashPoint::SubmitLinked);
     // An actor's call takes its place in the order now, and holds it while it waits.
     if (actor_call) ledger.push(record.scheduling_class, address);
-    shm::dependents::satisfy(memory, address.slot, address.generation, shm::dependents::kSubmissionBit, ledger);
+    shm::dependents::satisfy(memory, address.slot, address.generation,
+                             shm::dependents::kSubmissionBit, ledger);
     return;
   }
   // release: whoever claims it sees its fields
@@ -159,12 +177,13 @@ Record& new_record(Ledger& ledger, Address address, shm::Kind kind, const Functi
 
 // Killed counts as dead at once, though the daemon may not have come to it.
 bool is_dead(const shm::SchedulingClass& cls) {
-  return cls.state.load(std::memory_order_seq_cst) == static_cast<std::uint32_t>(shm::ClassState::Dead) ||
+  return cls.state.load(std::memory_order_seq_cst) ==
+             static_cast<std::uint32_t>(shm::ClassState::Dead) ||
          (cls.kill_request.load(std::memory_order_relaxed) & shm::kKill);
 }
 
-// The daemon empties a dead actor's rings after it has marked the class; we look at the class after our push. So one of us
-// fails the call.
+// The daemon empties a dead actor's rings after it has marked the class; we look at the class after
+// our push. So one of us fails the call.
 void fail_if_actor_is_dead(Process& process, Ledger& ledger, Record& record, Address address) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (is_dead(process.memory().scheduling_class(record.scheduling_class))) {
@@ -179,7 +198,8 @@ class Unsubmitted {
   ~Unsubmitted() {
     if (!address_) return;
     Record& record = ledger_.record(address_);
-    record.state.store(shm::word::make(address_.generation, State::Failed), std::memory_order_release);
+    record.state.store(shm::word::make(address_.generation, State::Failed),
+                       std::memory_order_release);
     release(runtime::from_shm(address_));
   }
   void submitted() { address_ = {}; }
@@ -191,7 +211,8 @@ class Unsubmitted {
 
 }  // namespace
 
-RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
+RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* bytes,
+                       EncodeAgain again, void* context) {
   Process& process = runtime::require_process();
   const TaskOptions* options = call.options;
   if (options) check_retries(options->max_retries, "TaskOptions.max_retries");
@@ -203,15 +224,17 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
   record.scheduling_class = scheduling_class;
   record.retries = options ? options->max_retries : 3;
   if (options && options->retry_exceptions) record.flags |= shm::flag::kRetryExceptions;
-  place_arguments(ledger, record, {writer, bytes, again, context}, options && !options->name.empty() ? &options->name : nullptr);
+  place_arguments(ledger, record, {writer, bytes, again, context},
+                  options && !options->name.empty() ? &options->name : nullptr);
   guard.submitted();
   submit(ledger, record, address, call);
   if (!writer.refs().empty()) ledger.holds_arguments(address);
   return runtime::from_shm(address);
 }
 
-ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::string_view type, const Writer& writer, const std::byte* bytes,
-                          EncodeAgain again, void* context) {
+ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::string_view type,
+                          const Writer& writer, const std::byte* bytes, EncodeAgain again,
+                          void* context) {
   static const ActorOptions kDefaults;
   const ActorOptions& options = given ? *given : kDefaults;
   check_retries(options.max_restarts, "ActorOptions.max_restarts");
@@ -229,10 +252,13 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   guard.submitted();
   // The actor's process looks for the record that its class names; no ring carries it.
   shm::Memory& memory = process.memory();
-  if (call.waits_for_count != 0 && Dependencies(ledger).hang(record, address, call.waits_for, call.waits_for_count)) {
-    shm::dependents::satisfy(memory, address.slot, address.generation, shm::dependents::kSubmissionBit, ledger);
+  if (call.waits_for_count != 0 &&
+      Dependencies(ledger).hang(record, address, call.waits_for, call.waits_for_count)) {
+    shm::dependents::satisfy(memory, address.slot, address.generation,
+                             shm::dependents::kSubmissionBit, ledger);
   } else {
-    record.state.store(shm::word::make(address.generation, State::Ready), std::memory_order_release);
+    record.state.store(shm::word::make(address.generation, State::Ready),
+                       std::memory_order_release);
     ledger.publish(record, address);
   }
   fail_if_actor_is_dead(process, ledger, record, address);  // it could not be started at all
@@ -240,8 +266,8 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   return {runtime::from_shm(address), record.scheduling_class};
 }
 
-RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& writer, const std::byte* bytes, EncodeAgain again,
-                       void* context) {
+RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& writer,
+                       const std::byte* bytes, EncodeAgain again, void* context) {
   Process& process = runtime::require_process();
   Ledger& ledger = process.this_ledger();
   shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
@@ -252,7 +278,8 @@ RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& write
   place_arguments(ledger, record, {writer, bytes, again, context}, nullptr);
   guard.submitted();
   if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
-    record.state.store(shm::word::make(address.generation, State::Ready), std::memory_order_release);
+    record.state.store(shm::word::make(address.generation, State::Ready),
+                       std::memory_order_release);
   } else {
     submit(ledger, record, address, call);
   }
@@ -261,7 +288,8 @@ RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& write
   return runtime::from_shm(address);
 }
 
-RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain again, void* context) {
+RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain again,
+                       void* context) {
   Process& process = runtime::require_process();
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
@@ -280,7 +308,9 @@ RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain
 void kill_actor(ActorAddress actor, std::uint64_t session) {
   check_ref(actor.creation, session);
   Process& process = runtime::require_process();
-  process.memory().scheduling_class(actor.actor_class).kill_request.fetch_or(shm::kKill, std::memory_order_seq_cst);
+  process.memory()
+      .scheduling_class(actor.actor_class)
+      .kill_request.fetch_or(shm::kKill, std::memory_order_seq_cst);
   process.daemon().ring(process.memory().header());
 }
 
@@ -288,8 +318,10 @@ OpenBuffer open_buffer(std::uint64_t size) {
   // As a vector of bytes is encoded: a count, then the bytes on a cache line of their own.
   Process& process = runtime::require_process();
   if (size > process.memory().object_capacity()) {
-    throw ObjectStoreFullError("a buffer of " + std::to_string(size) + " bytes is larger than the object store of " +
-                               std::to_string(process.memory().object_capacity()) + " bytes; Config.object_store_memory sets its size");
+    throw ObjectStoreFullError("a buffer of " + std::to_string(size) +
+                               " bytes is larger than the object store of " +
+                               std::to_string(process.memory().object_capacity()) +
+                               " bytes; Config.object_store_memory sets its size");
   }
   const runtime::Store::Place place = process.store().allocate(size + shm::kCacheLine);
   std::memset(place.data, 0, shm::kCacheLine);
@@ -303,7 +335,8 @@ OpenBuffer open_buffer(std::uint64_t size) {
 RefAddress seal_buffer(OpenBuffer& buffer) {
   if (!buffer.data) throw Error("the Buffer is empty: it was sealed or moved from");
   Process& process = runtime::require_process();
-  if (buffer.session != process.session()) throw Error("the Buffer belongs to a session that has ended");
+  if (buffer.session != process.session())
+    throw Error("the Buffer belongs to a session that has ended");
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Record& record = ledger.record(address);
@@ -319,7 +352,8 @@ RefAddress seal_buffer(OpenBuffer& buffer) {
 }
 
 void abandon_buffer(OpenBuffer& buffer) noexcept {
-  if (Process* process = runtime::current_process(); process && process->session() == buffer.session) {
+  if (Process* process = runtime::current_process();
+      process && process->session() == buffer.session) {
     shm::StoredAt at;
     std::memcpy(&at, buffer.place, sizeof at);
     process->memory().give_back(at);

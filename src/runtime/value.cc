@@ -6,7 +6,8 @@
 
 namespace mobula::runtime {
 
-void write_value(std::byte* to, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context) {
+void write_value(std::byte* to, const Writer& writer, const std::byte* bytes,
+                 detail::EncodeAgain again, void* context) {
   const std::uint64_t size = writer.size();
   if (writer.fits()) {
     std::memcpy(to, bytes, size);
@@ -28,8 +29,9 @@ void write_value(std::byte* to, const Writer& writer, const std::byte* bytes, de
   std::memcpy(at, &count, sizeof count);
 }
 
-shm::StoredAt store_value(Process& process, std::uint64_t size, std::uint64_t prefix, const Writer& writer, const std::byte* bytes,
-                          detail::EncodeAgain again, void* context, std::string_view name) {
+shm::StoredAt store_value(Process& process, std::uint64_t size, std::uint64_t prefix,
+                          const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,
+                          void* context, std::string_view name) {
   const Store::Place place = process.store().allocate(size);
   try {
     write_name(place.data, name);
@@ -49,12 +51,13 @@ void write_name(std::byte* to, std::string_view name) {
   std::memcpy(to + sizeof length, name.data(), length);
 }
 
-void place_result(Process& process, shm::Record& record, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,
-                  void* context) {
+void place_result(Process& process, shm::Record& record, const Writer& writer,
+                  const std::byte* bytes, detail::EncodeAgain again, void* context) {
   const std::uint64_t size = size_with_refs(writer.size(), writer.refs().size());
   record.refs_released = 0;
   if (size <= shm::kResultInlineMax) {
-    std::byte* const to = size <= 8 ? reinterpret_cast<std::byte*>(&record.result_word) : record.result_inline;
+    std::byte* const to =
+        size <= 8 ? reinterpret_cast<std::byte*>(&record.result_word) : record.result_inline;
     record.result_kind = size <= 8 ? shm::ResultKind::Word : shm::ResultKind::Inline;
     write_value(to, writer, bytes, again, context);
     record.result_size = static_cast<std::uint32_t>(size);
@@ -67,24 +70,31 @@ void place_result(Process& process, shm::Record& record, const Writer& writer, c
 
 ValueBytes result_bytes(Process& process, shm::Record& record) {
   switch (record.result_kind) {
-    case shm::ResultKind::Word: return {reinterpret_cast<const std::byte*>(&record.result_word), record.result_size};
+    case shm::ResultKind::Word:
+      return {reinterpret_cast<const std::byte*>(&record.result_word), record.result_size};
     case shm::ResultKind::Inline: return {record.result_inline, record.result_size};
-    case shm::ResultKind::Stored: return {process.store().read(record.result_at()), record.result_at().size};
+    case shm::ResultKind::Stored:
+      return {process.store().read(record.result_at()), record.result_at().size};
     default: return {nullptr, 0};
   }
 }
 
 ValueBytes argument_bytes(Process& process, shm::Record& record) {
-  if (record.flags & shm::flag::kArgsStored) return {process.store().read(record.args_at()), record.args_at().size};
+  if (record.flags & shm::flag::kArgsStored)
+    return {process.store().read(record.args_at()), record.args_at().size};
   return {record.args_inline, record.args_size};
 }
 
 std::span<const std::uint64_t> trailing_refs(ValueBytes value) {
   std::uint64_t count = 0;
   std::memcpy(&count, value.data + value.size - sizeof count, sizeof count);
-  return {reinterpret_cast<const std::uint64_t*>(value.data + value.size - sizeof count - count * sizeof(std::uint64_t)), count};
+  return {reinterpret_cast<const std::uint64_t*>(value.data + value.size - sizeof count -
+                                                 count * sizeof(std::uint64_t)),
+          count};
 }
 
-std::uint64_t size_without_refs(ValueBytes value) { return value.size - 8 - 8 * trailing_refs(value).size(); }
+std::uint64_t size_without_refs(ValueBytes value) {
+  return value.size - 8 - 8 * trailing_refs(value).size();
+}
 
 }  // namespace mobula::runtime

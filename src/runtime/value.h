@@ -1,6 +1,8 @@
-// How encoded values lie in records: in the result word, inline, or in the store; and, behind the bytes, the refs they contain.
+// How encoded values lie in records: in the result word, inline, or in the store; and, behind the
+// bytes, the refs they contain.
 //
-//   [bytes] [zeros to 8] [packed address of each ref] [u64 number of refs]        (the last three only if there are refs)
+//   [bytes] [zeros to 8] [packed address of each ref] [u64 number of refs]        (the last three
+//   only if there are refs)
 #pragma once
 
 #include <cstdint>
@@ -17,19 +19,24 @@ constexpr std::uint64_t size_with_refs(std::uint64_t size, std::size_t refs) {
   return refs == 0 ? size : (size + 7) / 8 * 8 + 8 * refs + 8;
 }
 
-// Writes the value that `writer` has encoded (or only measured) to `to`, which has size_with_refs() bytes.
-void write_value(std::byte* to, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again, void* context);
+// Writes the value that `writer` has encoded (or only measured) to `to`, which has size_with_refs()
+// bytes.
+void write_value(std::byte* to, const Writer& writer, const std::byte* bytes,
+                 detail::EncodeAgain again, void* context);
 
 // A task's own name before its arguments: u64 length, the text. Empty: nothing.
 void write_name(std::byte* to, std::string_view name);
 
-// Writes it to a block of the store, behind `prefix` bytes that begin with `name`. If encoding throws, the block is given back.
-shm::StoredAt store_value(Process& process, std::uint64_t size, std::uint64_t prefix, const Writer& writer, const std::byte* bytes,
-                          detail::EncodeAgain again, void* context, std::string_view name = {});
+// Writes it to a block of the store, behind `prefix` bytes that begin with `name`. If encoding
+// throws, the block is given back.
+shm::StoredAt store_value(Process& process, std::uint64_t size, std::uint64_t prefix,
+                          const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,
+                          void* context, std::string_view name = {});
 
-// Makes it the result of a record whose state is not final yet. Sets the result fields and kResultHasRefs.
-void place_result(Process& process, shm::Record& record, const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,
-                  void* context);
+// Makes it the result of a record whose state is not final yet. Sets the result fields and
+// kResultHasRefs.
+void place_result(Process& process, shm::Record& record, const Writer& writer,
+                  const std::byte* bytes, detail::EncodeAgain again, void* context);
 
 struct ValueBytes {
   const std::byte* data;

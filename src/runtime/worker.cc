@@ -37,7 +37,10 @@ std::uint64_t ticks() {
 class WorkerLoop {
  public:
   explicit WorkerLoop(Process& process)
-      : process_(process), memory_(process.memory()), shared_(process.shared()), ledger_(process.this_ledger()) {}
+      : process_(process),
+        memory_(process.memory()),
+        shared_(process.shared()),
+        ledger_(process.this_ledger()) {}
 
   [[noreturn]] void run() {
     for (;;) {
@@ -48,7 +51,8 @@ class WorkerLoop {
       }
       shared_.works_for.store(cls, std::memory_order_release);
       shm::SchedulingClass& scheduling_class = memory_.scheduling_class(cls);
-      is_actor_ = scheduling_class.kind.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(shm::ClassKind::Actor);
+      is_actor_ = scheduling_class.kind.load(std::memory_order_relaxed) ==
+                  static_cast<std::uint32_t>(shm::ClassKind::Actor);
       set_help_class(is_actor_ ? shm::kNone : cls);
       if (is_actor_) construct(scheduling_class);
       work_for(cls, scheduling_class);
@@ -64,12 +68,14 @@ class WorkerLoop {
   }
 
   bool should_leave() const {
-    return shared_.must_leave.load(std::memory_order_acquire) || memory_.header().session_over.load(std::memory_order_relaxed);
+    return shared_.must_leave.load(std::memory_order_acquire) ||
+           memory_.header().session_over.load(std::memory_order_relaxed);
   }
 
   void sleep_on(std::uint32_t rung) {
     shared_.sleeping.store(1, std::memory_order_seq_cst);
-    if (memory_.header().wants_idle.load(std::memory_order_seq_cst)) process_.daemon().ring(memory_.header());
+    if (memory_.header().wants_idle.load(std::memory_order_seq_cst))
+      process_.daemon().ring(memory_.header());
     shm::futex_wait(shm::futex_word(shared_.bell.value), rung, kSleepSlice);
     shared_.sleeping.store(0, std::memory_order_relaxed);
     if (!process_.daemon().alive()) ::_exit(kExitDone);
@@ -77,7 +83,8 @@ class WorkerLoop {
 
   void wait_unattached() {
     const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
-    if (shared_.works_for.exchange(shm::kNone) != shm::kNone) process_.daemon().ring(memory_.header());  // the answer to being detached
+    if (shared_.works_for.exchange(shm::kNone) != shm::kNone)
+      process_.daemon().ring(memory_.header());  // the answer to being detached
     process_.tidy();
     if (should_leave()) leave(kExitDone);
     if (shared_.assigned_class.load(std::memory_order_acquire) != shm::kNone) return;
@@ -95,9 +102,13 @@ class WorkerLoop {
       const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
       doorbell_sleep_announce(cls);
       const std::uint64_t state = creation.state.load(std::memory_order_seq_cst);
-      // Its last handle went meanwhile, and the slot with it; or nobody will ever submit it: the daemon lets us go.
-      if (shm::word::generation(state) == address.generation && shm::word::state(state) == shm::State::Failed) leave(kExitConstructorFailed);
-      if (shm::word::generation(state) == address.generation && shm::word::state(state) == shm::State::Done) {
+      // Its last handle went meanwhile, and the slot with it; or nobody will ever submit it: the
+      // daemon lets us go.
+      if (shm::word::generation(state) == address.generation &&
+          shm::word::state(state) == shm::State::Failed)
+        leave(kExitConstructorFailed);
+      if (shm::word::generation(state) == address.generation &&
+          shm::word::state(state) == shm::State::Done) {
         try {
           construct_again(ledger_, creation, address);
         } catch (const std::exception& e) {
@@ -111,7 +122,8 @@ class WorkerLoop {
       shm::claim::intend(ledger_.shared(), address);
       if (shm::claim::take(creation, address, ledger_.participant())) {
         execute(ledger_, creation, address);
-        if (shm::word::state(creation.state.load(std::memory_order_acquire)) == shm::State::Failed) leave(kExitConstructorFailed);
+        if (shm::word::state(creation.state.load(std::memory_order_acquire)) == shm::State::Failed)
+          leave(kExitConstructorFailed);
         break;
       }
       shm::claim::forget(ledger_.shared());
@@ -138,9 +150,11 @@ class WorkerLoop {
   bool head_waits(shm::RingHeader& ring) {
     const std::uint64_t t = ring.tail.load(std::memory_order_acquire);
     if (t >= ring.head.load(std::memory_order_acquire)) return false;
-    const auto address = shm::Address::unpack(shm::ring::entry(memory_, ring, t).load(std::memory_order_relaxed));
+    const auto address =
+        shm::Address::unpack(shm::ring::entry(memory_, ring, t).load(std::memory_order_relaxed));
     const std::uint64_t state = memory_.record(address.slot).state.load(std::memory_order_seq_cst);
-    return shm::word::state(state) == shm::State::Waiting && shm::word::generation(state) == address.generation;
+    return shm::word::state(state) == shm::State::Waiting &&
+           shm::word::generation(state) == address.generation;
   }
 
   bool rings_empty(shm::SchedulingClass& cls) {
@@ -155,17 +169,22 @@ class WorkerLoop {
   // Runs what the rings hold, each in turn; true if anything was run.
   bool run_ready(std::uint32_t id, shm::SchedulingClass& cls) {
     bool any = false;
-    if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill)) return false;  // nothing runs after kill()
+    if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill))
+      return false;  // nothing runs after kill()
     for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
       for (int turn = 0; turn < kRingTurn; ++turn) {
-        const shm::Address address = shm::claim::next(memory_, ring, ledger_.shared(), ledger_.participant(),
-                                                      is_actor_ ? shm::claim::Order::AsSubmitted : shm::claim::Order::Any);
+        const shm::Address address =
+            shm::claim::next(memory_, ring, ledger_.shared(), ledger_.participant(),
+                             is_actor_ ? shm::claim::Order::AsSubmitted : shm::claim::Order::Any);
         if (!address) break;
         any = true;
         run_one(cls, ring, address);
-        if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill)) return false;
-        if (shared_.assigned_class.load(std::memory_order_relaxed) != id || shared_.must_leave.load(std::memory_order_relaxed)) return true;
+        if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill))
+          return false;
+        if (shared_.assigned_class.load(std::memory_order_relaxed) != id ||
+            shared_.must_leave.load(std::memory_order_relaxed))
+          return true;
       }
       at = ring.next.load(std::memory_order_acquire);
     }
@@ -184,30 +203,38 @@ class WorkerLoop {
     if (!*quick && !is_actor_) {
       in_a_row_ = 0;
       if (cls.quick.load(std::memory_order_relaxed)) cls.quick.store(0, std::memory_order_relaxed);
-      if (!ring.empty() && cls.searcher.load(std::memory_order_relaxed) == 0) shm::doorbell::wake_one(memory_, cls);
+      if (!ring.empty() && cls.searcher.load(std::memory_order_relaxed) == 0)
+        shm::doorbell::wake_one(memory_, cls);
     }
     const std::uint64_t begin = ticks();
     execute(ledger_, record, address);
-    shared_.tasks_done.store(shared_.tasks_done.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    shared_.tasks_done.store(shared_.tasks_done.load(std::memory_order_relaxed) + 1,
+                             std::memory_order_relaxed);
     const bool was_quick = ticks() - begin < kQuickTicks;
     if (was_quick != *quick) *quick = was_quick;
     in_a_row_ = was_quick ? in_a_row_ + 1 : 0;
-    if (in_a_row_ == kQuickInARow && !cls.quick.load(std::memory_order_relaxed)) cls.quick.store(1, std::memory_order_relaxed);
+    if (in_a_row_ == kQuickInARow && !cls.quick.load(std::memory_order_relaxed))
+      cls.quick.store(1, std::memory_order_relaxed);
   }
 
   void work_for(std::uint32_t id, shm::SchedulingClass& cls) {
     const std::uint32_t class_slot = shared_.class_slot.load(std::memory_order_acquire);
     while (shared_.assigned_class.load(std::memory_order_acquire) == id) {
       if (run_ready(id, cls)) continue;
-      if (should_leave() && (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) || rings_empty(cls))) {
+      if (should_leave() &&
+          (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) ||
+           rings_empty(cls))) {
         leave(kExitDone);
       }
       if (search(cls)) continue;
       const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
       shm::doorbell::announce_sleep(cls, class_slot);
       shm::crash_point(shm::CrashPoint::SleepAnnounced);
-      const bool killed = is_actor_ && (cls.kill_request.load(std::memory_order_seq_cst) & shm::kKill);
-      const bool stay = (has_work(cls) && !killed) || shared_.assigned_class.load(std::memory_order_seq_cst) != id || should_leave();
+      const bool killed =
+          is_actor_ && (cls.kill_request.load(std::memory_order_seq_cst) & shm::kKill);
+      const bool stay = (has_work(cls) && !killed) ||
+                        shared_.assigned_class.load(std::memory_order_seq_cst) != id ||
+                        should_leave();
       if (!stay || (should_leave() && is_actor_ && !has_work(cls) && !rings_empty(cls))) {
         ledger_.tidy_all();
         sleep_on(rung);
@@ -218,7 +245,8 @@ class WorkerLoop {
 
   // Looks for work for a few microseconds, if nobody else does. True: there is some.
   bool search(shm::SchedulingClass& cls) {
-    if (memory_.header().cores < 2 || !shm::doorbell::become_searcher(cls, process_.index())) return false;
+    if (memory_.header().cores < 2 || !shm::doorbell::become_searcher(cls, process_.index()))
+      return false;
     bool found = false;
     for (int i = 0; i < kSearchLooks && !found; ++i) {
       found = has_work(cls);
@@ -233,7 +261,8 @@ class WorkerLoop {
   shm::Process& shared_;
   Ledger& ledger_;
   bool is_actor_ = false;
-  std::unordered_map<std::uint64_t, bool> quick_;  // by function: did it take microseconds the last time
+  std::unordered_map<std::uint64_t, bool>
+      quick_;  // by function: did it take microseconds the last time
   std::uint64_t last_function_ = 0;
   bool* last_quick_ = nullptr;
   int in_a_row_ = 0;

@@ -1,4 +1,5 @@
-// A worker's life: it takes tasks of the class it is attached to, or the calls of its actor, until the daemon lets it go.
+// A worker's life: it takes tasks of the class it is attached to, or the calls of its actor, until
+// the daemon lets it go.
 #pragma once
 
 #include "runtime/process.h"

@@ -1,5 +1,6 @@
-// How a program becomes its own worker: the daemon starts it once more as a zygote, which runs main() up to the Session and
-// there waits for orders to fork. A fork is warm (libraries loaded, memory mapped) and takes a fraction of a millisecond.
+// How a program becomes its own worker: the daemon starts it once more as a zygote, which runs
+// main() up to the Session and there waits for orders to fork. A fork is warm (libraries loaded,
+// memory mapped) and takes a fraction of a millisecond.
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,9 +27,12 @@ class Zygote {
 
   [[noreturn]] void run() {
     wire::Message welcome;
-    if (wire::receive(socket_, welcome) != wire::Received::Message || welcome.kind != wire::Kind::Welcome) ::_exit(1);
+    if (wire::receive(socket_, welcome) != wire::Received::Message ||
+        welcome.kind != wire::Kind::Welcome)
+      ::_exit(1);
     memory_ = std::make_unique<shm::Memory>();
-    if (const char* problem = memory_->map(welcome.descriptors[0], welcome.descriptors[1], welcome.c, false)) {
+    if (const char* problem =
+            memory_->map(welcome.descriptors[0], welcome.descriptors[1], welcome.c, false)) {
       ::fprintf(stderr, "mobula: a worker cannot join the node: %s\n", problem);
       ::_exit(1);
     }
@@ -100,7 +104,8 @@ class Zygote {
     welcome.descriptors[2] = bell_;
     try {
       // Never destroyed: the process ends by _exit, and user code may use it until then.
-      auto* process = new Process(order.descriptors[0], welcome, static_cast<shm::ProcessRole>(order.b), std::move(memory_));
+      auto* process = new Process(order.descriptors[0], welcome,
+                                  static_cast<shm::ProcessRole>(order.b), std::move(memory_));
       set_current_process(process);
       run_worker(*process);
     } catch (const std::exception& e) {

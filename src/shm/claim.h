@@ -1,7 +1,8 @@
 // How a worker takes a ready record: intent, one compare-and-swap, tail.
 //
-// The intent is written before the swap, so that the daemon finds what a dead worker had taken without
-// a search. The state word names the claimer: an intent without it means that somebody else was faster.
+// The intent is written before the swap, so that the daemon finds what a dead worker had taken
+// without a search. The state word names the claimer: an intent without it means that somebody else
+// was faster.
 #pragma once
 
 #include "shm/check.h"
@@ -28,31 +29,41 @@ inline void forget(Participant& me) {
 inline bool take(Record& record, Address address, std::uint32_t participant) {
   std::uint64_t seen = record.state.load(std::memory_order_relaxed);
   while (word::state(seen) == State::Ready && word::generation(seen) == address.generation) {
-    const std::uint64_t mine = word::with_claimer(word::with_state(seen, State::Claimed), participant);
+    const std::uint64_t mine =
+        word::with_claimer(word::with_state(seen, State::Claimed), participant);
     // acquire: the submitter's fields are read next
-    if (record.state.compare_exchange_weak(seen, mine, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+    if (record.state.compare_exchange_weak(seen, mine, std::memory_order_acquire,
+                                           std::memory_order_relaxed))
+      return true;
   }
   return false;
 }
 
-enum class Order { Any, AsSubmitted };  // AsSubmitted: an actor's; a waiting head holds back what is behind it
+enum class Order {
+  Any,
+  AsSubmitted
+};  // AsSubmitted: an actor's; a waiting head holds back what is behind it
 
 // Claims the next record of a ring, or returns no address. On success the intent stands.
-inline Address next(const Memory& memory, RingHeader& ring, Participant& me, std::uint32_t participant, Order order) {
+inline Address next(const Memory& memory, RingHeader& ring, Participant& me,
+                    std::uint32_t participant, Order order) {
   for (;;) {
     std::uint64_t t = ring.tail.load(std::memory_order_acquire);
     if (t >= ring.head.load(std::memory_order_acquire)) return {};
-    const Address address = Address::unpack(ring::entry(memory, ring, t).load(std::memory_order_relaxed));
+    const Address address =
+        Address::unpack(ring::entry(memory, ring, t).load(std::memory_order_relaxed));
     Record& record = memory.record(address.slot);
     if (order == Order::AsSubmitted) {
       const std::uint64_t seen = record.state.load(std::memory_order_acquire);
-      if (word::state(seen) == State::Waiting && word::generation(seen) == address.generation) return {};
+      if (word::state(seen) == State::Waiting && word::generation(seen) == address.generation)
+        return {};
     }
     intend(me, address);
     crash_point(CrashPoint::ClaimIntent);
     const bool taken = take(record, address, participant);
     if (taken) crash_point(CrashPoint::ClaimTaken);
-    ring.tail.compare_exchange_strong(t, t + 1, std::memory_order_acq_rel);  // somebody else may have moved it for us
+    ring.tail.compare_exchange_strong(
+        t, t + 1, std::memory_order_acq_rel);  // somebody else may have moved it for us
     if (taken) {
       crash_point(CrashPoint::ClaimMoved);
       return address;
@@ -61,12 +72,16 @@ inline Address next(const Memory& memory, RingHeader& ring, Participant& me, std
   }
 }
 
-// Makes a claimed record final, wakes who waits and tells dependents. The result fields stand. The intent must stand
-// until this returns: it is what the daemon repairs from.
-inline void complete(const Memory& memory, Participant& me, Record& record, Address address, State final_state, ReadySink& sink) {
-  // An addition rather than a swap: it keeps the bits that others set, and needs no loop. release: the result comes first
-  const auto by = static_cast<std::uint64_t>(final_state) - static_cast<std::uint64_t>(State::Claimed);
-  const std::uint32_t ledger = memory.segment_owner(address.slot / kRecordsPerSegment).load(std::memory_order_relaxed);
+// Makes a claimed record final, wakes who waits and tells dependents. The result fields stand. The
+// intent must stand until this returns: it is what the daemon repairs from.
+inline void complete(const Memory& memory, Participant& me, Record& record, Address address,
+                     State final_state, ReadySink& sink) {
+  // An addition rather than a swap: it keeps the bits that others set, and needs no loop. release:
+  // the result comes first
+  const auto by =
+      static_cast<std::uint64_t>(final_state) - static_cast<std::uint64_t>(State::Claimed);
+  const std::uint32_t ledger =
+      memory.segment_owner(address.slot / kRecordsPerSegment).load(std::memory_order_relaxed);
   const std::uint64_t seen = record.state.fetch_add(by, std::memory_order_acq_rel);
   crash_point(CrashPoint::CompleteDone);
   // From here on the record may be recycled, unless it has dependents to walk.
@@ -86,8 +101,9 @@ inline void complete(const Memory& memory, Participant& me, Record& record, Addr
 
 }  // namespace claim
 
-// The doorbell of a scheduling class: at most one worker searches by spinning; submitters wake nobody while it does,
-// and it wakes the next one when it finds more work than its own. A waker owns the wake-up of the sleeper whose bit it cleared.
+// The doorbell of a scheduling class: at most one worker searches by spinning; submitters wake
+// nobody while it does, and it wakes the next one when it finds more work than its own. A waker
+// owns the wake-up of the sleeper whose bit it cleared.
 namespace doorbell {
 
 // Wakes one sleeping worker of the class, if there is one.
@@ -124,10 +140,12 @@ inline constexpr std::uint64_t kDeepBacklog = 64;
 
 // After a push that made the ring `depth` deep. True: the daemon wants to hear of it.
 inline bool ring(const Memory& memory, SchedulingClass& cls, std::uint64_t depth) {
-  // Our push before our look; a worker announces its sleep before its last look (announce_sleep). One of us sees the other.
+  // Our push before our look; a worker announces its sleep before its last look (announce_sleep).
+  // One of us sees the other.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (cls.searcher.load(std::memory_order_relaxed) == 0) {
-    const bool soon_taken = cls.quick.load(std::memory_order_relaxed) != 0 && depth < kDeepBacklog &&
+    const bool soon_taken = cls.quick.load(std::memory_order_relaxed) != 0 &&
+                            depth < kDeepBacklog &&
                             sleepers(cls) < cls.attached.load(std::memory_order_relaxed);
     if (!soon_taken) wake_one(memory, cls);
   }
@@ -136,8 +154,9 @@ inline bool ring(const Memory& memory, SchedulingClass& cls, std::uint64_t depth
 
 inline bool become_searcher(SchedulingClass& cls, std::uint32_t process) {
   std::uint32_t nobody = 0;
-  const bool mine = cls.searcher.load(std::memory_order_relaxed) == 0 &&
-                    cls.searcher.compare_exchange_strong(nobody, process + 1, std::memory_order_seq_cst);
+  const bool mine =
+      cls.searcher.load(std::memory_order_relaxed) == 0 &&
+      cls.searcher.compare_exchange_strong(nobody, process + 1, std::memory_order_seq_cst);
   if (mine) crash_point(CrashPoint::SearchTaken);
   return mine;
 }
@@ -146,7 +165,8 @@ inline void stop_searching(SchedulingClass& cls) {
 }
 
 inline void announce_sleep(SchedulingClass& cls, std::uint32_t class_slot) {
-  cls.sleepers[class_slot / 64].fetch_or(std::uint64_t{1} << (class_slot % 64), std::memory_order_seq_cst);
+  cls.sleepers[class_slot / 64].fetch_or(std::uint64_t{1} << (class_slot % 64),
+                                         std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 // Takes the announcement back. False: a waker has taken it, and its wake-up is on the way.

@@ -36,7 +36,9 @@ void reach_armed_point() {
 
 void set_crash_budget(std::atomic<std::int32_t>* crashes_left) { budget = crashes_left; }
 
-const CrashPointInfo& crash_point_info(CrashPoint point) { return kInfos[static_cast<std::size_t>(point)]; }
+const CrashPointInfo& crash_point_info(CrashPoint point) {
+  return kInfos[static_cast<std::size_t>(point)];
+}
 
 void arm_crash_point(std::string_view role) {
   detail::armed_point = static_cast<std::uint8_t>(CrashPoint::kCount);

@@ -1,4 +1,5 @@
-// Sleeping on a word of shared memory. Plain (not private) futexes: the sleepers are other processes.
+// Sleeping on a word of shared memory. Plain (not private) futexes: the sleepers are other
+// processes.
 #pragma once
 
 #include <linux/futex.h>
@@ -13,7 +14,8 @@
 
 namespace mobula::shm {
 
-// Sleeps while *word == expected, at most `timeout_ns` (negative: for ever). Wakes for no reason, too: callers look again.
+// Sleeps while *word == expected, at most `timeout_ns` (negative: for ever). Wakes for no reason,
+// too: callers look again.
 inline void futex_wait(const std::uint32_t* word, std::uint32_t expected, std::int64_t timeout_ns) {
   timespec timeout{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
   ::syscall(SYS_futex, word, FUTEX_WAIT, expected, timeout_ns < 0 ? nullptr : &timeout, nullptr, 0);
@@ -38,8 +40,9 @@ inline void cpu_relax() {
 #endif
 }
 
-// One step of a bounded spin. Now and then it yields: when the one we wait for was placed on this very
-// core, spinning would only keep it from running; when nobody was, a yield costs a fraction of a microsecond.
+// One step of a bounded spin. Now and then it yields: when the one we wait for was placed on this
+// very core, spinning would only keep it from running; when nobody was, a yield costs a fraction of
+// a microsecond.
 inline void spin_step(int step) {
   constexpr int kStepsBetweenYields = 32;
   if (step % kStepsBetweenYields == kStepsBetweenYields - 1) {

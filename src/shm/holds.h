@@ -1,14 +1,15 @@
-// Who keeps a record alive: an exact count that survives the death of any process at any instruction.
+// Who keeps a record alive: an exact count that survives the death of any process at any
+// instruction.
 //
-// A record counts the holds from outside of its owner's process: one for each process that has refs to it (listed in
-// that process's hold table), one for each result that contains a ref to it. The owner counts its own refs
-// privately and recycles the record when both are nought.
+// A record counts the holds from outside of its owner's process: one for each process that has refs
+// to it (listed in that process's hold table), one for each result that contains a ref to it. The
+// owner counts its own refs privately and recycles the record when both are nought.
 //
-// Adding to a shared counter cannot be repeated safely, so a thread that dies beside the addition leaves a question: did
-// it happen? Each change therefore leaves its author's name in the word (participant and sequence number), and
-// whoever overwrites another's name first notes in that author's entry that the change was seen. The change
-// happened exactly if the name is still there or was noted. (Recoverable compare-and-swap, after Attiya, Ben-Baruch and
-// Hendler, PODC 2018.)
+// Adding to a shared counter cannot be repeated safely, so a thread that dies beside the addition
+// leaves a question: did it happen? Each change therefore leaves its author's name in the word
+// (participant and sequence number), and whoever overwrites another's name first notes in that
+// author's entry that the change was seen. The change happened exactly if the name is still there
+// or was noted. (Recoverable compare-and-swap, after Attiya, Ben-Baruch and Hendler, PODC 2018.)
 //
 //   refs word: count (24 bits) | participant (12) | sequence (28)
 #pragma once
@@ -24,50 +25,65 @@ namespace holds {
 inline constexpr std::uint64_t kSequenceMask = (1u << 28) - 1;
 
 constexpr std::uint32_t count(std::uint64_t refs) { return static_cast<std::uint32_t>(refs >> 40); }
-constexpr std::uint32_t author(std::uint64_t refs) { return static_cast<std::uint32_t>(refs >> 28) & 0xfffu; }
-constexpr std::uint32_t sequence(std::uint64_t refs) { return static_cast<std::uint32_t>(refs & kSequenceMask); }
+constexpr std::uint32_t author(std::uint64_t refs) {
+  return static_cast<std::uint32_t>(refs >> 28) & 0xfffu;
+}
+constexpr std::uint32_t sequence(std::uint64_t refs) {
+  return static_cast<std::uint32_t>(refs & kSequenceMask);
+}
 constexpr std::uint64_t make(std::uint32_t n, std::uint32_t participant, std::uint32_t seq) {
   return std::uint64_t{n} << 40 | std::uint64_t{participant} << 28 | seq;
 }
 
-// Notes for the author of `refs` that its change was seen. Only its current operation matters: it has closed earlier ones.
+// Notes for the author of `refs` that its change was seen. Only its current operation matters: it
+// has closed earlier ones.
 inline void acknowledge(const Memory& memory, std::uint64_t refs, std::uint32_t me) {
   const std::uint32_t who = author(refs);
   if (who == 0 || who == me) return;
   HoldIntent& intent = memory.participant(who).hold;
   const std::uint32_t seq = sequence(refs);
-  // The note is read before the sequence and swapped after it: should the author go on meanwhile and be noted for its
-  // next change by another thread, our late swap fails instead of undoing that.
+  // The note is read before the sequence and swapped after it: should the author go on meanwhile
+  // and be noted for its next change by another thread, our late swap fails instead of undoing
+  // that.
   std::uint32_t seen = intent.acknowledged.load(std::memory_order_acquire);
   while (seen != seq && intent.sequence.load(std::memory_order_acquire) == seq) {
-    if (intent.acknowledged.compare_exchange_weak(seen, seq, std::memory_order_acq_rel, std::memory_order_acquire)) return;
+    if (intent.acknowledged.compare_exchange_weak(seen, seq, std::memory_order_acq_rel,
+                                                  std::memory_order_acquire))
+      return;
   }
 }
 
 // Opens an intent: what this thread will do next to the count of `record`.
-inline void open(Participant& me, HoldOp op, Address record, std::uint32_t entry, Address container = {}) {
+inline void open(Participant& me, HoldOp op, Address record, std::uint32_t entry,
+                 Address container = {}) {
   HoldIntent& intent = me.hold;
   const std::uint32_t seq = (intent.sequence.load(std::memory_order_relaxed) + 1) & kSequenceMask;
   intent.record.store(record.packed(), std::memory_order_relaxed);
   intent.entry.store(entry, std::memory_order_relaxed);
   intent.container.store(container.packed(), std::memory_order_relaxed);
   intent.sequence.store(seq, std::memory_order_relaxed);
-  intent.op.store(static_cast<std::uint32_t>(op), std::memory_order_release);  // the fields stand before the intent does
+  intent.op.store(static_cast<std::uint32_t>(op),
+                  std::memory_order_release);  // the fields stand before the intent does
 }
 
 inline void close(Participant& me) {
-  me.hold.op.store(static_cast<std::uint32_t>(HoldOp::None), std::memory_order_release);  // after all it stood for
+  me.hold.op.store(static_cast<std::uint32_t>(HoldOp::None),
+                   std::memory_order_release);  // after all it stood for
 }
 
 // Changes the count of the opened intent's record by +1 or -1. Returns the new count.
-inline std::uint32_t change(const Memory& memory, std::uint32_t participant, Record& record, int by) {
-  const std::uint32_t seq = memory.participant(participant).hold.sequence.load(std::memory_order_relaxed);
+inline std::uint32_t change(const Memory& memory, std::uint32_t participant, Record& record,
+                            int by) {
+  const std::uint32_t seq =
+      memory.participant(participant).hold.sequence.load(std::memory_order_relaxed);
   std::uint64_t seen = record.refs.load(std::memory_order_acquire);
   for (;;) {
     acknowledge(memory, seen, participant);
     const std::uint32_t n = count(seen) + static_cast<std::uint32_t>(by);
     // acq_rel: what we did with the record before releasing it happens before its recycling
-    if (record.refs.compare_exchange_weak(seen, make(n, participant, seq), std::memory_order_acq_rel)) return n;
+    if (record.refs.compare_exchange_weak(seen, make(n, participant, seq),
+                                          std::memory_order_acq_rel))
+      return n;
   }
 }
 

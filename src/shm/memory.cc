@@ -15,7 +15,8 @@ namespace {
 int make_memfd(const char* name, std::size_t size) {
   const int fd = ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return -1;
-  if (::ftruncate(fd, static_cast<off_t>(size)) != 0 || ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+  if (::ftruncate(fd, static_cast<off_t>(size)) != 0 ||
+      ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     ::close(fd);
     return -1;
   }
@@ -45,7 +46,8 @@ const char* Memory::map(int control_fd, int object_fd, std::size_t object_capaci
   if (!control_) return "cannot map the control memory";
   if (!daemon && (header().magic != kMagic || header().layout_hash != mobula::shm::layout_hash())) {
     unmap();
-    return "the node's shared memory has another layout: the program and mobula-node are of different builds";
+    return "the node's shared memory has another layout: the program and mobula-node are of "
+           "different builds";
   }
   objects_ = map_shared(object_fd, object_capacity, PROT_READ);
   window_ = map_shared(object_fd, object_capacity, daemon ? PROT_READ | PROT_WRITE : PROT_NONE);
@@ -79,6 +81,8 @@ bool Memory::open_window(std::uint64_t offset, std::size_t size) const {
   return populate(window_ + offset, size);
 }
 
-void Memory::close_window(std::uint64_t offset, std::size_t size) const { ::mprotect(window_ + offset, size, PROT_NONE); }
+void Memory::close_window(std::uint64_t offset, std::size_t size) const {
+  ::mprotect(window_ + offset, size, PROT_NONE);
+}
 
 }  // namespace mobula::shm

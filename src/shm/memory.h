@@ -1,7 +1,8 @@
 // One process's view of a session's two memories: control (records, rings, tables) and objects.
 //
-// Objects are mapped twice: a read-only view, into which all public views point, and a window in which only
-// the extents leased to this process are writable. A stray write into a value faults in its author.
+// Objects are mapped twice: a read-only view, into which all public views point, and a window in
+// which only the extents leased to this process are writable. A stray write into a value faults in
+// its author.
 #pragma once
 
 #include <cstddef>
@@ -23,30 +24,39 @@ class Memory {
   // Makes the two memfds, sealed against shrinking and growing. Returns false with errno set.
   static bool create(std::size_t object_capacity, int* control_fd, int* object_fd);
 
-  // Maps both. `daemon`: the object window is writable as a whole. Returns nullptr, or what is wrong.
+  // Maps both. `daemon`: the object window is writable as a whole. Returns nullptr, or what is
+  // wrong.
   const char* map(int control_fd, int object_fd, std::size_t object_capacity, bool daemon);
   void unmap();
   bool mapped() const { return control_ != nullptr; }
 
   ControlHeader& header() const { return *reinterpret_cast<ControlHeader*>(control_); }
   Process& process(std::uint32_t i) const { return at<Process>(ControlLayout::kProcesses, i); }
-  Participant& participant(std::uint32_t i) const { return at<Participant>(ControlLayout::kParticipants, i); }
-  SchedulingClass& scheduling_class(std::uint32_t i) const { return at<SchedulingClass>(ControlLayout::kClasses, i); }
+  Participant& participant(std::uint32_t i) const {
+    return at<Participant>(ControlLayout::kParticipants, i);
+  }
+  SchedulingClass& scheduling_class(std::uint32_t i) const {
+    return at<SchedulingClass>(ControlLayout::kClasses, i);
+  }
   Extent& extent(std::uint32_t i) const { return at<Extent>(ControlLayout::kExtents, i); }
   Record& record(std::uint32_t slot) const { return at<Record>(ControlLayout::kRecords, slot); }
   // Which participant a segment of records is leased to; kNone: none. Written by the daemon.
   std::atomic<std::uint32_t>& segment_owner(std::uint32_t segment) const {
-    return *reinterpret_cast<std::atomic<std::uint32_t>*>(control_ + ControlLayout::kSegments + segment * 8);
+    return *reinterpret_cast<std::atomic<std::uint32_t>*>(control_ + ControlLayout::kSegments +
+                                                          segment * 8);
   }
   std::byte* heap(std::uint64_t offset) const { return control_ + ControlLayout::kHeap + offset; }
-  std::byte* segment(std::uint32_t i) const { return control_ + ControlLayout::kRecords + i * kSegmentSize; }
+  std::byte* segment(std::uint32_t i) const {
+    return control_ + ControlLayout::kRecords + i * kSegmentSize;
+  }
 
   const std::byte* object(std::uint64_t offset) const { return objects_ + offset; }
   std::byte* object_window(std::uint64_t offset) const { return window_ + offset; }
   std::size_t object_capacity() const { return object_capacity_; }
 
   std::atomic<std::uint32_t>& block_word(Extent& e, std::uint32_t block) const {
-    return e.blocks == 1 ? e.word_one : reinterpret_cast<std::atomic<std::uint32_t>*>(heap(e.words))[block];
+    return e.blocks == 1 ? e.word_one
+                         : reinterpret_cast<std::atomic<std::uint32_t>*>(heap(e.words))[block];
   }
   std::uint64_t object_offset(const StoredAt& at) const {
     const Extent& e = extent(at.extent);
@@ -57,9 +67,11 @@ class Memory {
     give_block(block_word(e, block_index(at)), block_generation(at));
   }
 
-  // Takes the pages under [p, p + size) now, so that a later touch can neither fault for want of memory nor be slow.
+  // Takes the pages under [p, p + size) now, so that a later touch can neither fault for want of
+  // memory nor be slow.
   static bool populate(void* p, std::size_t size);
-  // Makes a leased part of the object window writable (and its pages present), or unreachable again.
+  // Makes a leased part of the object window writable (and its pages present), or unreachable
+  // again.
   bool open_window(std::uint64_t offset, std::size_t size) const;
   void close_window(std::uint64_t offset, std::size_t size) const;
 

@@ -5,15 +5,17 @@
 //               |          '--> Failed (its actor died, cancelled)
 //               '--> Failed
 //
-// Who writes what. The submitting thread (the ledger's owner) fills every field while the state is Free and publishes
-// them by the store that makes it Waiting or Ready. From then on only the state word, `refs`, `dependents` and `join`
-// change, all by atomic read-modify-write; the claimer alone writes the result fields, and publishes them by the
-// addition that makes the state final. The owner alone turns a final record into a Free one. Everybody else only reads, and
-// only while something holds the record (holds.h). Slots are records for ever: a stale address reads a record of
-// another generation, never foreign bytes.
+// Who writes what. The submitting thread (the ledger's owner) fills every field while the state is
+// Free and publishes them by the store that makes it Waiting or Ready. From then on only the state
+// word, `refs`, `dependents` and `join` change, all by atomic read-modify-write; the claimer alone
+// writes the result fields, and publishes them by the addition that makes the state final. The
+// owner alone turns a final record into a Free one. Everybody else only reads, and only while
+// something holds the record (holds.h). Slots are records for ever: a stale address reads a record
+// of another generation, never foreign bytes.
 //
-// Why a crash is safe at each step: the state word names the claimer, and each multi-step action is preceded by an
-// intent in the actor's Participant entry, from which the daemon finishes or undoes it.
+// Why a crash is safe at each step: the state word names the claimer, and each multi-step action is
+// preceded by an intent in the actor's Participant entry, from which the daemon finishes or undoes
+// it.
 #pragma once
 
 #include <atomic>
@@ -24,10 +26,18 @@
 
 namespace mobula::shm {
 
-enum class State : std::uint32_t { Free = 0, Waiting = 1, Ready = 2, Claimed = 3, Done = 4, Failed = 5 };
+enum class State : std::uint32_t {
+  Free = 0,
+  Waiting = 1,
+  Ready = 2,
+  Claimed = 3,
+  Done = 4,
+  Failed = 5
+};
 
 // The state word. The low half is what waiters sleep on (a futex is 32 bits wide).
-//   bits 0-3 state | 4 waiters | 5 waited-for-any | 6 has dependents | 7 - | 8-15 attempt | 16-27 claimer | 32-63 generation
+//   bits 0-3 state | 4 waiters | 5 waited-for-any | 6 has dependents | 7 - | 8-15 attempt | 16-27
+//   claimer | 32-63 generation
 namespace word {
 inline constexpr std::uint64_t kStateMask = 0xf;
 inline constexpr std::uint64_t kWaiters = 1u << 4;
@@ -40,13 +50,21 @@ inline constexpr std::uint64_t kClaimerMask = 0xfffu << kClaimerShift;
 
 constexpr State state(std::uint64_t w) { return static_cast<State>(w & kStateMask); }
 constexpr std::uint32_t generation(std::uint64_t w) { return static_cast<std::uint32_t>(w >> 32); }
-constexpr std::uint32_t claimer(std::uint64_t w) { return static_cast<std::uint32_t>((w & kClaimerMask) >> kClaimerShift); }
-constexpr std::uint32_t attempt(std::uint64_t w) { return static_cast<std::uint32_t>((w & kAttemptMask) >> kAttemptShift); }
-constexpr bool is_final(std::uint64_t w) { return (w & kStateMask) >= static_cast<std::uint64_t>(State::Done); }
+constexpr std::uint32_t claimer(std::uint64_t w) {
+  return static_cast<std::uint32_t>((w & kClaimerMask) >> kClaimerShift);
+}
+constexpr std::uint32_t attempt(std::uint64_t w) {
+  return static_cast<std::uint32_t>((w & kAttemptMask) >> kAttemptShift);
+}
+constexpr bool is_final(std::uint64_t w) {
+  return (w & kStateMask) >= static_cast<std::uint64_t>(State::Done);
+}
 constexpr std::uint64_t make(std::uint32_t generation, State s) {
   return std::uint64_t{generation} << 32 | static_cast<std::uint64_t>(s);
 }
-constexpr std::uint64_t with_state(std::uint64_t w, State s) { return (w & ~kStateMask) | static_cast<std::uint64_t>(s); }
+constexpr std::uint64_t with_state(std::uint64_t w, State s) {
+  return (w & ~kStateMask) | static_cast<std::uint64_t>(s);
+}
 constexpr std::uint64_t with_claimer(std::uint64_t w, std::uint32_t c) {
   return (w & ~kClaimerMask) | std::uint64_t{c} << kClaimerShift;
 }
@@ -60,7 +78,9 @@ struct Address {
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;
   constexpr std::uint64_t packed() const { return std::uint64_t{generation} << 32 | slot; }
-  static constexpr Address unpack(std::uint64_t p) { return {static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(p >> 32)}; }
+  static constexpr Address unpack(std::uint64_t p) {
+    return {static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(p >> 32)};
+  }
   constexpr explicit operator bool() const { return slot != 0; }
   friend constexpr bool operator==(const Address&, const Address&) = default;
 };
@@ -68,20 +88,21 @@ struct Address {
 enum class Kind : std::uint8_t { Task, ActorCreate, ActorCall, Put, Join };
 
 enum class ResultKind : std::uint8_t {
-  None,          // nothing, or not there yet
-  Word,          // up to 8 bytes in result_word
-  Inline,        // up to 32 bytes in result_inline
-  Stored,        // in the object store, at result_at
-  ErrorCode,     // a CompactError in result_inline
+  None,  // nothing, or not there yet
+  Word,  // up to 8 bytes in result_word
+  Inline,  // up to 32 bytes in result_inline
+  Stored,  // in the object store, at result_at
+  ErrorCode,  // a CompactError in result_inline
 };
 
 namespace flag {
-inline constexpr std::uint8_t kArgsStored = 1;        // arguments in the object store, at args_at
-inline constexpr std::uint8_t kArgsHaveRefs = 2;      // a table of held refs ends the arguments
-inline constexpr std::uint8_t kResultHasRefs = 4;     // a table of held refs ends the result
+inline constexpr std::uint8_t kArgsStored = 1;  // arguments in the object store, at args_at
+inline constexpr std::uint8_t kArgsHaveRefs = 2;  // a table of held refs ends the arguments
+inline constexpr std::uint8_t kResultHasRefs = 4;  // a table of held refs ends the result
 inline constexpr std::uint8_t kRetryExceptions = 8;
-inline constexpr std::uint8_t kNamed = 16;            // the arguments begin with the task's name
-inline constexpr std::uint8_t kJoinRoot = 32;         // dependency 0 is a join record that stands for all references
+inline constexpr std::uint8_t kNamed = 16;  // the arguments begin with the task's name
+inline constexpr std::uint8_t kJoinRoot =
+    32;  // dependency 0 is a join record that stands for all references
 }  // namespace flag
 
 // Where a stored value lies (extents.h).
@@ -103,24 +124,25 @@ struct CompactError {
 };
 static_assert(sizeof(CompactError) == 32);
 
-inline constexpr std::uint32_t kDependenciesMax = 4;   // edges a task keeps in its record
+inline constexpr std::uint32_t kDependenciesMax = 4;  // edges a task keeps in its record
 inline constexpr std::uint32_t kJoinDependencies = 12;  // edges a join record keeps
 inline constexpr std::uint32_t kArgsInlineMax = 64;
 inline constexpr std::uint32_t kResultInlineMax = 32;
 
 // One edge of the task graph: this record waits for `target`. `next` links the edges of one target.
 struct Dependency {
-  std::uint64_t target;             // packed Address
+  std::uint64_t target;  // packed Address
   std::atomic<std::uint64_t> next;  // Link
 };
 
 struct alignas(kCacheLine) Record {
   // -- line 0: state, and what the claimer needs first
   std::atomic<std::uint64_t> state;
-  std::atomic<std::uint64_t> refs;        // holds from outside of the owner's process (holds.h)
-  std::atomic<std::uint64_t> dependents;  // first Link, and a bit that closes the list (dependents.h)
-  std::atomic<std::uint64_t> join;        // generation << 32 | a bit for each edge not satisfied yet
-  std::uint64_t function;                 // key of the function or method
+  std::atomic<std::uint64_t> refs;  // holds from outside of the owner's process (holds.h)
+  std::atomic<std::uint64_t>
+      dependents;  // first Link, and a bit that closes the list (dependents.h)
+  std::atomic<std::uint64_t> join;  // generation << 32 | a bit for each edge not satisfied yet
+  std::uint64_t function;  // key of the function or method
   std::uint32_t scheduling_class;
   Kind kind;
   ResultKind result_kind;
@@ -136,9 +158,10 @@ struct alignas(kCacheLine) Record {
   alignas(kCacheLine) Dependency dependency[kDependenciesMax];
   // -- line 3: identity, and results that do not fit into result_word
   std::uint64_t parent;  // hash of the task that submitted this one
-  std::uint64_t index;   // its how-manieth child
+  std::uint64_t index;  // its how-manieth child
   std::int32_t retries;  // allowed after the first attempt; -1: without end
-  std::uint32_t refs_released;  // how many refs of the result's table were given up while it is recycled
+  std::uint32_t
+      refs_released;  // how many refs of the result's table were given up while it is recycled
   std::uint64_t name_hash;
   alignas(8) std::byte result_inline[kResultInlineMax];
 

@@ -55,7 +55,8 @@ Received receive(int socket, Message& message) {
   do {
     got = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
   } while (got < 0 && errno == EINTR);
-  if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? Received::Nothing : Received::Closed;
+  if (got < 0)
+    return errno == EAGAIN || errno == EWOULDBLOCK ? Received::Nothing : Received::Closed;
   if (got == 0) return Received::Closed;
 
   std::uint32_t descriptors = 0;
@@ -64,13 +65,17 @@ Received receive(int socket, Message& message) {
     descriptors = static_cast<std::uint32_t>((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
     std::memcpy(message.descriptors, CMSG_DATA(c), descriptors * sizeof(int));
   }
-  const bool whole = static_cast<std::size_t>(got) >= kFixedBytes && !(header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
-                     static_cast<std::size_t>(got) == kFixedBytes + message.text_size && descriptors == message.descriptor_count;
+  const bool whole = static_cast<std::size_t>(got) >= kFixedBytes &&
+                     !(header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+                     static_cast<std::size_t>(got) == kFixedBytes + message.text_size &&
+                     descriptors == message.descriptor_count;
   if (whole) return Received::Message;
   for (std::uint32_t i = 0; i < descriptors; ++i) ::close(message.descriptors[i]);
   return Received::Closed;
 }
 
-bool make_pair(int sockets[2]) { return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0; }
+bool make_pair(int sockets[2]) {
+  return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0;
+}
 
 }  // namespace mobula::wire

@@ -1,9 +1,12 @@
-// The messages between a process and its node's daemon, over an inherited Unix socket that keeps message bounds.
+// The messages between a process and its node's daemon, over an inherited Unix socket that keeps
+// message bounds.
 //
-// They are for what is rare: joining (file descriptors travel here), leases of records, rings and memory, scheduling classes.
-// A process asks and waits for the answer; only Welcome comes unasked, first of all. Tasks and results never travel here.
+// They are for what is rare: joining (file descriptors travel here), leases of records, rings and
+// memory, scheduling classes. A process asks and waits for the answer; only Welcome comes unasked,
+// first of all. Tasks and results never travel here.
 //
-// Fixed layout, native byte order: both ends are of one machine. Each side checks size and kind of what it reads.
+// Fixed layout, native byte order: both ends are of one machine. Each side checks size and kind of
+// what it reads.
 #pragma once
 
 #include <cstddef>
@@ -14,31 +17,40 @@ namespace mobula::wire {
 
 enum class Kind : std::uint32_t {
   // daemon -> process, with the descriptors of control memory, object memory and the daemon's bell
-  Welcome = 1,        // a process, b object capacity
-  Reply,              // status, results
-  // driver -> its new daemon, first of all: c object capacity or 0, d flags, text: resources; descriptors: the program, its arguments
+  Welcome = 1,  // a process, b object capacity
+  Reply,  // status, results
+  // driver -> its new daemon, first of all: c object capacity or 0, d flags, text: resources;
+  // descriptors: the program, its arguments
   Start,
   // process -> daemon
-  Joined,             // mapped everything; no reply
-  LeaseLedger,        // -> a participant
-  LeaseSegment,       // a participant -> a segment
-  LeaseHolds,         // a number of the segment in the process's hold table -> a segment
-  OpenClass,          // a ClassKind, text: demand, then name; c creation record -> a class
-  OpenRing,           // a participant, b class -> c heap offset of the ring
-  GrowRing,           // c ring, a entries -> c heap offset of the storage
-  LeaseExtent,        // c size, d block size -> a extent
-  Resources,          // a 0 total, 1 available, 2 nodes -> text: demand form
-  Explain,            // a class -> text
-  Leave,              // the driver ends the session -> after everything else of it is gone
+  Joined,  // mapped everything; no reply
+  LeaseLedger,  // -> a participant
+  LeaseSegment,  // a participant -> a segment
+  LeaseHolds,  // a number of the segment in the process's hold table -> a segment
+  OpenClass,  // a ClassKind, text: demand, then name; c creation record -> a class
+  OpenRing,  // a participant, b class -> c heap offset of the ring
+  GrowRing,  // c ring, a entries -> c heap offset of the storage
+  LeaseExtent,  // c size, d block size -> a extent
+  Resources,  // a 0 total, 1 available, 2 nodes -> text: demand form
+  Explain,  // a class -> text
+  Leave,  // the driver ends the session -> after everything else of it is gone
   // daemon -> zygote: with the new worker's socket, stdout and stderr
-  Fork,               // a process, b role
+  Fork,  // a process, b role
   // zygote -> daemon
-  Forked,             // a process, b pid (0: fork failed, c errno)
-  Exited,             // b pid, c wait status
+  Forked,  // a process, b pid (0: fork failed, c errno)
+  Exited,  // b pid, c wait status
   ZygoteReady,
 };
 
-enum class Status : std::uint32_t { Ok, OutOfMemory, StoreFull, TooLarge, Unschedulable, Limit, Invalid };
+enum class Status : std::uint32_t {
+  Ok,
+  OutOfMemory,
+  StoreFull,
+  TooLarge,
+  Unschedulable,
+  Limit,
+  Invalid
+};
 
 inline constexpr std::size_t kTextMax = 3072;
 inline constexpr int kDescriptorsMax = 4;
@@ -60,7 +72,8 @@ struct Message {
   int descriptors[kDescriptorsMax];
 };
 
-// Sends a message with its descriptors (which stay open here). False: the other side is gone, or would block (non-blocking socket).
+// Sends a message with its descriptors (which stay open here). False: the other side is gone, or
+// would block (non-blocking socket).
 bool send(int socket, const Message& message);
 
 enum class Received { Message, Nothing, Closed };

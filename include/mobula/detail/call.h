@@ -1,4 +1,5 @@
-// How arguments of a call become bytes and become parameters again, checked at compile time. Not for users.
+// How arguments of a call become bytes and become parameters again, checked at compile time. Not
+// for users.
 #pragma once
 
 #include <array>
@@ -73,7 +74,8 @@ template <class P, class A>
 inline constexpr bool kRefStandsFor = std::is_same_v<StoredOf<P>, A>;
 template <class T, class A>
 inline constexpr bool kRefStandsFor<std::span<const T>, A> =
-    std::is_same_v<A, std::vector<T>> || (std::is_same_v<A, Buffer> && std::is_same_v<T, std::byte>);
+    std::is_same_v<A, std::vector<T>> ||
+    (std::is_same_v<A, Buffer> && std::is_same_v<T, std::byte>);
 template <class T, class A>
 inline constexpr bool kRefStandsFor<View<T>, A> = kRefStandsFor<std::span<const T>, A>;
 template <class T, class A>
@@ -86,34 +88,42 @@ consteval bool stands_for() {
     return kRefStandsFor<P, typename Arg::value_type>;
   } else if constexpr (std::is_same_v<StoredOf<P>, std::remove_cvref_t<Arg>>) {
     return true;
-  } else if constexpr (requires(const Arg& a) { std::span(a); } && requires { typename StoredOf<P>::value_type; }) {
+  } else if constexpr (
+      requires(const Arg& a) { std::span(a); } && requires { typename StoredOf<P>::value_type; }) {
     return std::is_convertible_v<Arg, StoredOf<P>> ||
-           std::is_same_v<std::remove_cv_t<typename decltype(std::span(std::declval<const Arg&>()))::element_type>,
+           std::is_same_v<std::remove_cv_t<typename decltype(std::span(
+                              std::declval<const Arg&>()))::element_type>,
                           typename StoredOf<P>::value_type>;
   } else {
     return std::is_convertible_v<A, StoredOf<P>>;
   }
 }
 
-// Parameter number `Number` of `Function` (as named by the compiler in "required from") against the argument given for it.
+// Parameter number `Number` of `Function` (as named by the compiler in "required from") against the
+// argument given for it.
 template <auto Function, std::size_t Number, class ParameterType, class ArgumentType>
 struct CheckArgument {
   static_assert(Encodable<StoredOf<ParameterType>>,
-                "mobula: the parameter's type has no codec. Specialise mobula::codec<T> with encode and decode, or make it an aggregate.");
-  static_assert(!std::is_lvalue_reference_v<ParameterType> || std::is_const_v<std::remove_reference_t<ParameterType>> ||
+                "mobula: the parameter's type has no codec. Specialise mobula::codec<T> with "
+                "encode and decode, or make it an aggregate.");
+  static_assert(!std::is_lvalue_reference_v<ParameterType> ||
+                    std::is_const_v<std::remove_reference_t<ParameterType>> ||
                     !std::is_pointer_v<std::remove_reference_t<ParameterType>>,
                 "mobula: pointers do not travel between processes.");
   static_assert(stands_for<ParameterType, ArgumentType>(),
-                "mobula: this argument fits the parameter neither as a value nor as a Ref of it (see CheckArgument<Function, Number, "
+                "mobula: this argument fits the parameter neither as a value nor as a Ref of it "
+                "(see CheckArgument<Function, Number, "
                 "ParameterType, ArgumentType> below).");
   static constexpr bool kOk = true;
 };
 
-// All of a call's arguments fit. Apart from the errors: after one, a constant that they are part of is none any more.
+// All of a call's arguments fit. Apart from the errors: after one, a constant that they are part of
+// is none any more.
 template <class ParameterTypes, class... A>
 inline constexpr bool kArgumentsFit = false;
 template <class... P, class... A>
-inline constexpr bool kArgumentsFit<Parameters<P...>, A...> = ((Encodable<StoredOf<P>> && stands_for<P, A>()) && ...);
+inline constexpr bool kArgumentsFit<Parameters<P...>, A...> =
+    ((Encodable<StoredOf<P>> && stands_for<P, A>()) && ...);
 
 // Names the argument that does not fit; what follows from it stays unsaid.
 template <auto Function, class... P, class... A>
@@ -154,7 +164,8 @@ void note_dependency(RefAddress* list, std::size_t& count, const A& argument) {
 
 // Encodes a call's arguments and hands it to `submit(call, writer, bytes, encode_again, context)`.
 template <class... P, class Submit, class... A>
-auto submit_arguments(const FunctionInfo& function, const TaskOptions* options, const Submit& submit, const A&... arguments) {
+auto submit_arguments(const FunctionInfo& function, const TaskOptions* options,
+                      const Submit& submit, const A&... arguments) {
   const auto encode_all = [&](Writer& writer) { (encode_argument<P>(writer, arguments), ...); };
   using EncodeAll = decltype(encode_all);
   std::array<RefAddress, sizeof...(A) + 1> waits_for;
@@ -166,7 +177,8 @@ auto submit_arguments(const FunctionInfo& function, const TaskOptions* options, 
   encode_all(writer);
   const Call call{&function, options, waits_for.data(), waits_for_count};
   return submit(
-      call, writer, small, [](void* context, Writer& again) { (*static_cast<EncodeAll*>(context))(again); },
+      call, writer, small,
+      [](void* context, Writer& again) { (*static_cast<EncodeAll*>(context))(again); },
       const_cast<void*>(static_cast<const void*>(&encode_all)));
 }
 
@@ -233,7 +245,8 @@ void invoke_method(Execution& execution, Parameters<P...>*) {
   std::tuple<Parameter<P>...> parameters{Parameter<P>(execution)...};
   T& object = *static_cast<T*>(Execution::instance());
   give_result<R>(execution, [&]() -> decltype(auto) {
-    return std::apply([&](auto&... p) -> decltype(auto) { return (object.*M)(p.pass()...); }, parameters);
+    return std::apply([&](auto&... p) -> decltype(auto) { return (object.*M)(p.pass()...); },
+                      parameters);
   });
 }
 
@@ -265,8 +278,11 @@ template <auto F>
 struct Function {
   using S = Shape<std::decay_t<decltype(F)>>;
   using Result = typename ResultOf<typename S::Result>::type;
-  static void invoke(Execution& execution) { invoke_function<F, Result>(execution, static_cast<typename S::Params*>(nullptr)); }
-  // Dynamic initialisation before main(): whatever the program may ever call remotely is known when it starts.
+  static void invoke(Execution& execution) {
+    invoke_function<F, Result>(execution, static_cast<typename S::Params*>(nullptr));
+  }
+  // Dynamic initialisation before main(): whatever the program may ever call remotely is known when
+  // it starts.
   static inline const FunctionInfo info =
       register_function(typeid(FunctionTag<F>).name(), __BASE_FILE__, function_name<F>(), &invoke);
 };
@@ -275,7 +291,9 @@ template <class T, auto M>
 struct Method {
   using S = Shape<decltype(M)>;
   using Result = typename ResultOf<typename S::Result>::type;
-  static void invoke(Execution& execution) { invoke_method<T, M, Result>(execution, static_cast<typename S::Params*>(nullptr)); }
+  static void invoke(Execution& execution) {
+    invoke_method<T, M, Result>(execution, static_cast<typename S::Params*>(nullptr));
+  }
   static inline const FunctionInfo info =
       register_function(typeid(MethodTag<T, M>).name(), __BASE_FILE__, function_name<M>(), &invoke);
 };
@@ -283,7 +301,8 @@ struct Method {
 template <class T, class... P>
 struct Constructor {
   static inline const FunctionInfo info =
-      register_function(typeid(ConstructorTag<T, P...>).name(), __BASE_FILE__, type_name<T>(), &invoke_constructor<T, P...>);
+      register_function(typeid(ConstructorTag<T, P...>).name(), __BASE_FILE__, type_name<T>(),
+                        &invoke_constructor<T, P...>);
 };
 
 }  // namespace mobula::detail

@@ -250,10 +250,10 @@ inline constexpr bool kReflectable = kFieldCount<T> != kNotReflectable;
 #define MOBULA_TYPES_38 MOBULA_TYPES_37, decltype(f38)
 #define MOBULA_TYPES_39 MOBULA_TYPES_38, decltype(f39)
 #define MOBULA_TYPES_40 MOBULA_TYPES_39, decltype(f40)
-#define MOBULA_CASE(n)                                                                  \
-  else if constexpr (kCount == n) {                                                     \
-    auto& [MOBULA_NAMES_##n] = value;                                                   \
-    return visit.template operator()<MOBULA_TYPES_##n>(MOBULA_NAMES_##n);               \
+#define MOBULA_CASE(n)                                                    \
+  else if constexpr (kCount == n) {                                       \
+    auto& [MOBULA_NAMES_##n] = value;                                     \
+    return visit.template operator()<MOBULA_TYPES_##n>(MOBULA_NAMES_##n); \
   }
 
 // Calls visit<DeclaredTypes...>(fields...), in order of declaration.
@@ -264,14 +264,15 @@ constexpr decltype(auto) with_fields(T& value, Visit&& visit) {
     static_cast<void>(value);
     return visit.template operator()<>();
   }
-  MOBULA_CASE(1) MOBULA_CASE(2) MOBULA_CASE(3) MOBULA_CASE(4) MOBULA_CASE(5)
-  MOBULA_CASE(6) MOBULA_CASE(7) MOBULA_CASE(8) MOBULA_CASE(9) MOBULA_CASE(10)
-  MOBULA_CASE(11) MOBULA_CASE(12) MOBULA_CASE(13) MOBULA_CASE(14) MOBULA_CASE(15)
-  MOBULA_CASE(16) MOBULA_CASE(17) MOBULA_CASE(18) MOBULA_CASE(19) MOBULA_CASE(20)
-  MOBULA_CASE(21) MOBULA_CASE(22) MOBULA_CASE(23) MOBULA_CASE(24) MOBULA_CASE(25)
-  MOBULA_CASE(26) MOBULA_CASE(27) MOBULA_CASE(28) MOBULA_CASE(29) MOBULA_CASE(30)
-  MOBULA_CASE(31) MOBULA_CASE(32) MOBULA_CASE(33) MOBULA_CASE(34) MOBULA_CASE(35)
-  MOBULA_CASE(36) MOBULA_CASE(37) MOBULA_CASE(38) MOBULA_CASE(39) MOBULA_CASE(40)
+  MOBULA_CASE(1)
+  MOBULA_CASE(2) MOBULA_CASE(3) MOBULA_CASE(4) MOBULA_CASE(5) MOBULA_CASE(6) MOBULA_CASE(7)
+      MOBULA_CASE(8) MOBULA_CASE(9) MOBULA_CASE(10) MOBULA_CASE(11) MOBULA_CASE(12) MOBULA_CASE(13)
+          MOBULA_CASE(14) MOBULA_CASE(15) MOBULA_CASE(16) MOBULA_CASE(17) MOBULA_CASE(18)
+              MOBULA_CASE(19) MOBULA_CASE(20) MOBULA_CASE(21) MOBULA_CASE(22) MOBULA_CASE(23)
+                  MOBULA_CASE(24) MOBULA_CASE(25) MOBULA_CASE(26) MOBULA_CASE(27) MOBULA_CASE(28)
+                      MOBULA_CASE(29) MOBULA_CASE(30) MOBULA_CASE(31) MOBULA_CASE(32)
+                          MOBULA_CASE(33) MOBULA_CASE(34) MOBULA_CASE(35) MOBULA_CASE(36)
+                              MOBULA_CASE(37) MOBULA_CASE(38) MOBULA_CASE(39) MOBULA_CASE(40)
 }
 
 #undef MOBULA_CASE

@@ -1,4 +1,5 @@
-// The narrow door between the templates of the public headers and the library behind them. Not for users.
+// The narrow door between the templates of the public headers and the library behind them. Not for
+// users.
 #pragma once
 
 #include <chrono>
@@ -36,16 +37,19 @@ constexpr std::uint64_t hash_text(std::string_view text, std::uint64_t hash = 0x
   return hash;
 }
 
-// Makes a function known under its key; two different functions with one key end the program with a message.
-// `identity` is the mangled name of a type that is different for each function; `file` tells apart those with internal linkage.
-FunctionInfo register_function(const char* identity, const char* file, std::string_view name, Invoke invoke);
+// Makes a function known under its key; two different functions with one key end the program with a
+// message. `identity` is the mangled name of a type that is different for each function; `file`
+// tells apart those with internal linkage.
+FunctionInfo register_function(const char* identity, const char* file, std::string_view name,
+                               Invoke invoke);
 
 // ---- Lifetimes.
 
-void retain(RefAddress address);            // one more ref in this process
+void retain(RefAddress address);  // one more ref in this process
 void release(RefAddress address) noexcept;  // one less
-void adopt_decoded(RefAddress address);     // a ref came out of bytes: like retain, but the process may not hold it yet
-std::uint64_t current_session() noexcept;   // 0: none
+void adopt_decoded(RefAddress address);  // a ref came out of bytes: like retain, but the process
+                                         // may not hold it yet
+std::uint64_t current_session() noexcept;  // 0: none
 // Throws Error unless the ref is of the running session.
 void check_ref(RefAddress address, std::uint64_t session);
 
@@ -55,23 +59,27 @@ using EncodeAgain = void (*)(void* context, Writer& writer);
 
 struct Call {
   const FunctionInfo* function = nullptr;
-  const TaskOptions* options = nullptr;    // nullptr: the defaults
-  const RefAddress* waits_for = nullptr;   // refs whose values are arguments
+  const TaskOptions* options = nullptr;  // nullptr: the defaults
+  const RefAddress* waits_for = nullptr;  // refs whose values are arguments
   std::size_t waits_for_count = 0;
 };
 
-// `writer` holds the encoded arguments, if they fit; otherwise encode_again writes them into a buffer of writer.size().
-RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain encode_again, void* context);
+// `writer` holds the encoded arguments, if they fit; otherwise encode_again writes them into a
+// buffer of writer.size().
+RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* bytes,
+                       EncodeAgain encode_again, void* context);
 // Returns the address of the creation record; the scheduling class of the actor comes with it.
 struct ActorAddress {
   RefAddress creation;
   std::uint32_t actor_class = 0xffffffff;
 };
-ActorAddress submit_actor(const Call& call, const ActorOptions* options, std::string_view type, const Writer& writer,
-                          const std::byte* bytes, EncodeAgain encode_again, void* context);
-RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
+ActorAddress submit_actor(const Call& call, const ActorOptions* options, std::string_view type,
+                          const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
+                          void* context);
+RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& writer,
+                       const std::byte* bytes, EncodeAgain encode_again, void* context);
+RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
                        void* context);
-RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again, void* context);
 void kill_actor(ActorAddress actor, std::uint64_t session);
 
 // ---- Getting.
@@ -80,11 +88,13 @@ struct Bytes {
   const std::byte* data = nullptr;
   std::size_t size = 0;
 };
-// Waits for the record and returns its value in place, valid while a ref is held. Throws what the task threw, or GetTimeoutError.
+// Waits for the record and returns its value in place, valid while a ref is held. Throws what the
+// task threw, or GetTimeoutError.
 Bytes get_bytes(RefAddress address, std::uint64_t session, std::optional<Duration> timeout);
-// Marks in `ready` the first records found final, in order, until num_returns of them are or the time is over.
-void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> sessions, std::size_t num_returns,
-               std::optional<Duration> timeout, std::span<bool> ready);
+// Marks in `ready` the first records found final, in order, until num_returns of them are or the
+// time is over.
+void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> sessions,
+               std::size_t num_returns, std::optional<Duration> timeout, std::span<bool> ready);
 
 // ---- Writable objects.
 
@@ -102,8 +112,8 @@ void abandon_buffer(OpenBuffer& buffer) noexcept;
 
 class Execution {
  public:
-  // The next argument's bytes: the value itself, or the value of the ref that was passed for it. May be called once for each
-  // parameter, in order; the reader is valid until the next call.
+  // The next argument's bytes: the value itself, or the value of the ref that was passed for it.
+  // May be called once for each parameter, in order; the reader is valid until the next call.
   Reader& argument();
 
   template <class Encode>
@@ -112,8 +122,10 @@ class Execution {
     small[0] = {};
     Writer writer(small, kSmall);
     encode(writer);
-    finish(writer, small, [](void* context, Writer& again) { (*static_cast<const Encode*>(context))(again); },
-           const_cast<void*>(static_cast<const void*>(&encode)));
+    finish(
+        writer, small,
+        [](void* context, Writer& again) { (*static_cast<const Encode*>(context))(again); },
+        const_cast<void*>(static_cast<const void*>(&encode)));
   }
 
   // The actor's object; set by its creation.
@@ -125,7 +137,8 @@ class Execution {
   friend struct ExecutionAccess;
   static constexpr std::size_t kSmall = 64;
 
-  void finish(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again, void* context);
+  void finish(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
+              void* context);
   void* state_ = nullptr;
 };
 
