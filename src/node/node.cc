@@ -180,6 +180,7 @@ bool Node::start(const wire::Message& message) {
   welcome.kind = wire::Kind::Welcome;
   welcome.a = *driver;
   welcome.c = message.c;
+  welcome.set_text(directory_->path());  // should we be killed, the driver removes it
   welcome.descriptor_count = 3;
   welcome.descriptors[0] = control_fd_;
   welcome.descriptors[1] = object_fd_;
@@ -505,7 +506,9 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     actors_.erase(*id);
     cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Free));
     tables_->close_class(*id);
-    return refuse(message, wire::Status::Unschedulable, rejected_);
+    return refuse(message, wire::Status::Unschedulable,
+                  "a demand of " + demand.describe() + " can never be met: " + rejected_ +
+                      ". Ask for less, or give the node more (Config.num_cpus, num_gpus, resources)");
   }
   if (!is_actor) task_classes_[demand_text] = *id;
   message.a = *id;

@@ -65,7 +65,7 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   republish_ready(process);
   wake_everybody();
   tables_.orphan_extents(process);
-  orphans_.push_back({process, 0});
+  orphans_.push_back({process});
 }
 
 // Did the change that the dead thread had opened happen? Brings its hold table in line with the
@@ -384,8 +384,32 @@ void Recovery::drop_contents(Record& record) {
   if (record.result_kind == shm::ResultKind::Stored) memory_.give_back(record.result_at());
 }
 
+// Does this record of a dead owner still need what the owner held: as arguments, or inside of a put?
+bool Recovery::needs_holds(Record& record) {
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  if (word::state(state) == State::Free || record.kind == shm::Kind::Join) return false;
+  if (!word::is_final(state)) return true;
+  if (record.kind == shm::Kind::ActorCreate) return true;  // its arguments, for a restart
+  return record.kind == shm::Kind::Put && (record.flags & shm::flag::kResultHasRefs) &&
+         shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0;
+}
+
 bool Recovery::try_free(Orphan& orphan) {
   const std::uint32_t process = orphan.process;
+  // Its holds go as soon as nothing of it needs them, though others may hold its records for long:
+  // two dead processes must not keep each other's for ever.
+  if (!orphan.holds_released &&
+      (orphan.holding == 0 || !needs_holds(memory_.record(orphan.holding)))) {
+    orphan.holding = 0;
+    each_record(process, [&](Record& record, std::uint32_t slot) {
+      if (orphan.holding == 0 && needs_holds(record)) orphan.holding = slot;
+    });
+    if (orphan.holding == 0) {
+      settle_transfers(process, true);
+      tables_.return_holds(process);
+      orphan.holds_released = true;
+    }
+  }
   // The record that was in the way the last time probably still is: a look at it is cheap, one at
   // all of them is not.
   if (orphan.unsettled != 0 && !settled(memory_.record(orphan.unsettled))) return false;
@@ -402,8 +426,10 @@ bool Recovery::try_free(Orphan& orphan) {
     record.refs.store(0);
     record.state.store(word::make(word::generation(state), State::Free));
   });
-  settle_transfers(process, true);
-  tables_.return_holds(process);
+  if (!orphan.holds_released) {
+    settle_transfers(process, true);
+    tables_.return_holds(process);
+  }
   for (std::uint32_t c = 0; c < tables_.class_limit(); ++c) {
     for (std::uint64_t at = memory_.scheduling_class(c).rings.load(); at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));

@@ -63,8 +63,11 @@ class Recovery final : public shm::ReadySink {
   void wake_everybody();
   struct Orphan {
     std::uint32_t process;
-    std::uint32_t unsettled;  // a slot that kept it from being freed; 0: not looked yet
+    std::uint32_t unsettled = 0;  // a slot that kept it from being freed; 0: not looked yet
+    std::uint32_t holding = 0;    // a slot that kept its holds from being released
+    bool holds_released = false;
   };
+  bool needs_holds(shm::Record& record);
   bool try_free(Orphan& orphan);
   bool settled(shm::Record& record);
   void abandon(shm::Record& record, std::uint32_t slot);

@@ -496,6 +496,76 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("two dead processes that hold records of each other both go") {
+  World world;
+  Member other = world.join(shm::ProcessRole::Worker);
+  const Address mine = world.worker.slot(1);
+  const Address theirs = other.slot(1);
+  for (const Address address : {mine, theirs}) {
+    world.make(address);
+    world.set(address, State::Done);
+  }
+  REQUIRE(world.tables.lease_holds(world.worker.process, 0));
+  REQUIRE(world.tables.lease_holds(other.process, 0));
+  world.hold(world.worker, 0, theirs);
+  world.hold(other, 0, mine);
+
+  for (const Member& dead : {world.worker, other}) {
+    world.recovery->repair(dead.process, kCrash, nullptr);
+  }
+  for (int look = 0; look < 3; ++look) world.recovery->settle_orphans();
+  CHECK_FALSE(world.recovery->settle_orphans());
+  CHECK(word::state(world.record(mine).state.load()) == State::Free);
+  CHECK(word::state(world.record(theirs).state.load()) == State::Free);
+}
+
+TEST_CASE("what a dead process's put refers to is held for as long as somebody holds the put") {
+  World world;
+  const Address put = world.worker.slot(1);
+  const Address inner = world.driver.slot(2);
+  world.make(inner);
+  world.set(inner, State::Done);
+  Record& record = world.make(put, Kind::Put);
+  const std::uint64_t table[2] = {inner.packed(), 1};
+  std::memcpy(record.result_inline, table, sizeof table);
+  record.result_size = sizeof table;
+  record.result_kind = shm::ResultKind::Inline;
+  record.flags |= shm::flag::kResultHasRefs;
+  world.set(put, State::Done);
+  REQUIRE(world.tables.lease_holds(world.worker.process, 0));
+  REQUIRE(world.tables.lease_holds(world.driver.process, 0));
+  world.hold(world.worker, 0, inner);
+  world.hold(world.driver, 0, put);
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+  for (int look = 0; look < 3; ++look) CHECK(world.recovery->settle_orphans());
+  CHECK(world.holds(inner) == 1);
+  shm::holds::open(world.memory.participant(world.driver.participant), HoldOp::Release, put, 0);
+  shm::holds::change(world.memory, world.driver.participant, record, -1);
+  world.line(world.driver, 0).record.store(0);
+  shm::holds::close(world.memory.participant(world.driver.participant));
+  for (int look = 0; look < 3; ++look) world.recovery->settle_orphans();
+  CHECK_FALSE(world.recovery->settle_orphans());
+  CHECK(world.holds(inner) == 0);
+}
+
+TEST_CASE("holds for the result of an attempt that died go, though another attempt succeeds") {
+  World world;
+  const Address container = world.driver.slot(1);
+  const Address inner = world.driver.slot(2);
+  make_ready(world.make(container), container);
+  world.make(inner);
+  world.set(inner, State::Done);
+  REQUIRE(world.tables.lease_holds(world.worker.process, 0));
+  world.claim_by(world.worker, container);
+  world.hold(world.worker, 0, inner, container);
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+  CHECK(world.run_all(world.cls) == std::vector{container});  // its result refers to nothing now
+  CHECK_FALSE(world.recovery->settle_orphans());
+  CHECK(world.holds(inner) == 0);
+}
+
 TEST_CASE(
     "the refs inside a result that was being recycled are released once each, wherever its owner "
     "died") {

@@ -426,6 +426,44 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("nothing is hung on a record while it is being walked, also when its walker is dead") {
+  Graph graph(20);
+  const Memory& memory = graph.session.memory();
+  Sink sink = graph.sink(memory);
+  run(memory, {1, 1});
+  submit_task(memory, {5, 1}, {{1, 1}}, sink);
+  Child walker = graph.session.start([&](const Memory& mine) {
+    die_at(CrashPoint::WalkCursor);
+    Sink own = graph.sink(mine);
+    complete(mine, kWalker, {1, 1}, own);
+  });
+  REQUIRE(walker.end() == kKilled);
+  REQUIRE((memory.record(1).state.load() & word::kHasDependents) != 0);
+
+  submit_task(memory, {6, 1}, {{1, 1}}, sink);
+  CHECK(graph.claimed(6) == 1);
+  repair(memory, kWalker, {1, 1}, sink);
+  CHECK(graph.claimed(5) == 1);
+  CHECK(graph.published(6) == 1);
+}
+
+TEST_CASE(
+    "a record whose last edge is closed is made ready by who closed it, or by its repairer, and "
+    "nobody else") {
+  Graph graph(20);
+  const Memory& memory = graph.session.memory();
+  Sink sink = graph.sink(memory);
+  make_task(memory, {5, 1})
+      .state.store(word::make(1, State::Waiting));  // all edges closed, and its closer died
+
+  dependents::satisfy(memory, 5, 1, 0, sink);
+  CHECK(graph.state(5) == State::Waiting);
+  dependents::satisfy(memory, 5, 1, 0, sink, /*repair=*/true);
+  CHECK(graph.claimed(5) == 1);
+  dependents::satisfy(memory, 5, 1, 0, sink, /*repair=*/true);
+  CHECK(graph.published(5) == 1);  // claimed by now: there is nothing to repair
+}
+
 TEST_CASE("a walk that is resumed by the note of an earlier walk starts from the beginning") {
   Graph graph(20);
   const Memory& memory = graph.session.memory();

@@ -133,7 +133,8 @@ TEST_CASE("no block is ever given to two, while lessees, givers and the daemon r
             const std::uint32_t generation = take_block(extent, memory.block_word(extent, b), me);
             if (generation == kNone) continue;
             std::uint32_t nobody = 0;
-            MOBULA_CHECK(owner[b].compare_exchange_strong(nobody, me));
+            // relaxed: the block's own word must order the bytes
+            MOBULA_CHECK(owner[b].compare_exchange_strong(nobody, me, std::memory_order_relaxed));
             bytes.in(memory)[b] = generation;
             away[b].store(generation + 1, std::memory_order_release);
             total[0].fetch_add(1);
@@ -147,7 +148,7 @@ TEST_CASE("no block is ever given to two, while lessees, givers and the daemon r
             if (waiting == 0) continue;
             const std::uint32_t generation = waiting - 1;
             MOBULA_CHECK(bytes.in(memory)[b] == generation);
-            owner[b].store(0);
+            owner[b].store(0, std::memory_order_relaxed);
             MOBULA_CHECK(give_block(memory.block_word(extent, b), generation));
             MOBULA_CHECK(!give_block(memory.block_word(extent, b), generation));
             if (total[1].fetch_add(1) + 1 >= kTakes && total[2].load() >= 20) total[3].store(1);

@@ -294,6 +294,9 @@ TEST_CASE(
       REQUIRE(child.end() == kKilled);
 
       const auto at = static_cast<std::uint32_t>(reach);
+      const Participant& dead = memory.participant(kFirstParticipant);
+      CHECK(dead.depth.load() == 1);
+      CHECK(Address::unpack(dead.executing[0].load()) == Address{at, 1});
       CHECK(ring_at(memory, offset).tail.load() == at - (row.moved ? 0 : 1));
       CHECK(claimed_by(memory, kFirstParticipant, kRecords) == (row.claimed ? 1 : 0));
       CHECK(reopen_claims(memory, kFirstParticipant, daemon) == (row.claimed ? 1 : 0));

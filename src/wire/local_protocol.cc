@@ -17,7 +17,7 @@ constexpr std::size_t kFixedBytes = offsetof(Message, text);
 
 void Message::set_text(std::string_view t) {
   text_size = static_cast<std::uint32_t>(std::min(t.size(), kTextMax));
-  std::memcpy(text, t.data(), text_size);
+  if (text_size != 0) std::memcpy(text, t.data(), text_size);  // an empty view may have no data
 }
 
 bool send(int socket, const Message& message) {
