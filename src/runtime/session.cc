@@ -14,6 +14,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -35,6 +36,7 @@ using runtime::Process;
 std::mutex session_mutex;
 std::unique_ptr<Process> session_process;
 pid_t node_pid = 0;
+std::string node_directory;
 
 constexpr std::uint64_t kStoreMin = 16 << 20;
 constexpr double kStoreShare = 0.3;  // of the machine's memory, by default
@@ -234,6 +236,7 @@ void init(int argc, char** argv, Config config) {
     ::waitpid(node_pid, &status, 0);
     throw Error("the node " + program + " could not start: " + why);
   }
+  node_directory = message.text_view();
   try {
     session_process =
         std::make_unique<Process>(sockets[0], message, shm::ProcessRole::Driver, nullptr);
@@ -256,7 +259,9 @@ void shutdown() noexcept {
     shm::crash_point(shm::CrashPoint::LeaveStarted);
     session_process->daemon().ask(leave);  // answered when the workers' last output is here
   } catch (const Error&) {
-    // The node is gone already.
+    // The node is gone already, and could not clean up.
+    std::error_code ignored;
+    if (!node_directory.empty()) std::filesystem::remove_all(node_directory, ignored);
   }
   runtime::set_current_process(nullptr);
   session_process.reset();  // closes the socket: the daemon ends
