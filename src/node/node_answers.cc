@@ -1,0 +1,231 @@
+// What processes ask of the daemon, and its answers: leases, classes, rings, resources.
+#include "node/node.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "node/node_parts.h"
+#include "shm/claim.h"
+
+namespace mobula::node {
+namespace {
+
+constexpr std::uint64_t kRingEntriesMax = std::uint64_t{1} << 31;
+
+std::string format_amounts(const core::ResourceAmounts& amounts) {
+  std::string text;
+  for (const auto& [name, units] : amounts.by_name()) {
+    char line[64];
+    ::snprintf(line, sizeof line, "=%.17g\n",
+               static_cast<double>(units) / core::ResourceAmounts::kUnitsPerOne);
+    text += name + line;
+  }
+  return text;
+}
+
+template <std::size_t N>
+void copy_text(char (&to)[N], std::string_view text) {
+  const std::size_t n = std::min(text.size(), N - 1);
+  ::memcpy(to, text.data(), n);
+  to[n] = 0;
+}
+
+}  // namespace
+
+std::map<std::string, double> parse_amounts(std::string_view text) {
+  std::map<std::string, double> amounts;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string line(text.substr(0, end));
+    if (const std::size_t equals = line.find('='); equals != std::string::npos) {
+      amounts[line.substr(0, equals)] = ::strtod(line.c_str() + equals + 1, nullptr);
+    }
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return amounts;
+}
+
+void Node::serve(int socket, std::uint32_t process) {
+  wire::Message message;
+  switch (wire::receive(socket, message)) {
+    case wire::Received::Nothing: return;
+    case wire::Received::Closed:
+      if (socket == driver_) {
+        driver_gone_ = true;
+      } else {
+        // Its end is on the way from the zygote, with the reason.
+        Worker& worker = workers_.at(process);
+        unwatch(worker.socket);
+        ::close(worker.socket);
+        worker.socket = -1;
+      }
+      return;
+    case wire::Received::Message: break;
+  }
+  for (std::uint32_t i = 0; i < message.descriptor_count; ++i)
+    ::close(message.descriptors[i]);  // nobody sends us any but at the start
+  if (message.kind == wire::Kind::Leave && socket == driver_) {
+    leave_asked_ = true;
+    return;
+  }
+  if (message.kind == wire::Kind::Joined) {
+    if (socket == driver_) return;
+    Worker& worker = workers_.at(process);
+    worker.joined = true;
+    step(core::WorkerReady{
+        {process}, worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
+    return;
+  }
+  answer(process, message);
+  message.kind = wire::Kind::Reply;
+  message.descriptor_count = 0;
+  wire::send(socket, message);
+}
+
+void Node::answer(std::uint32_t process, wire::Message& message) {
+  message.status = wire::Status::Ok;
+  const std::string asked(message.text_view());
+  message.text_size = 0;
+  const auto give = [&](auto& field, const auto& value, const char* what) {
+    if (value) {
+      field = *value;
+    } else {
+      refuse(message, wire::Status::Limit, what);
+    }
+  };
+  const auto owns = [&](std::uint32_t participant) {
+    const auto& mine = tables_->participants_of(process);
+    return std::find(mine.begin(), mine.end(), participant) != mine.end();
+  };
+  switch (message.kind) {
+    case wire::Kind::LeaseLedger: {
+      const auto participant = tables_->open_participant(process);
+      give(message.a, participant,
+           "this node has as many submitting threads as it can list (4095)");
+      if (participant)
+        give(message.b, tables_->lease_segment(*participant),
+             "no memory is left for records of tasks");
+      return;
+    }
+    case wire::Kind::LeaseSegment:
+      if (!owns(message.a))
+        return refuse(message, wire::Status::Invalid, "the ledger is another process's");
+      return give(message.a, tables_->lease_segment(message.a),
+                  "no memory is left for records of tasks");
+    case wire::Kind::LeaseHolds:
+      return give(message.a, tables_->lease_holds(process, message.a),
+                  "no memory is left for the table of held objects");
+    case wire::Kind::OpenClass: message.set_text(asked); return open_class(process, message);
+    case wire::Kind::OpenRing:
+      if (!owns(message.a) || message.b >= tables_->class_limit())
+        return refuse(message, wire::Status::Invalid, "no such ring");
+      return give(message.c, tables_->open_ring(message.a, message.b),
+                  "no memory is left for queues of tasks");
+    case wire::Kind::GrowRing:
+      if (message.d == 0 || message.d > kRingEntriesMax || (message.d & (message.d - 1)) != 0) {
+        return refuse(message, wire::Status::Invalid, "no such ring");
+      }
+      return give(message.c, tables_->ring_storage(message.d),
+                  "no memory is left for queues of tasks");
+    case wire::Kind::LeaseExtent: return lease_extent(process, message);
+    case wire::Kind::Resources: return report_resources(message);
+    case wire::Kind::Explain: return message.set_text(allotment_.explain({message.a}));
+    default: return refuse(message, wire::Status::Invalid, "unknown request");
+  }
+}
+
+void Node::open_class(std::uint32_t process, wire::Message& message) {
+  const std::string text(message.text_view());
+  const bool is_actor = message.a == static_cast<std::uint32_t>(shm::ClassKind::Actor);
+  const std::size_t split = is_actor ? text.rfind("\n") : std::string::npos;
+  const std::string demand_text = is_actor ? text.substr(0, split) : text;
+  const auto restarts = static_cast<int>(message.b);
+  const std::uint64_t creation = message.c;
+  if (is_actor &&
+      (split == std::string::npos ||
+       shm::Address::unpack(creation).slot / shm::kRecordsPerSegment >= shm::kSegmentsMax)) {
+    return refuse(message, wire::Status::Invalid, "the creation of the actor is no record");
+  }
+  const auto retries = static_cast<int>(static_cast<std::int64_t>(message.d));
+  message.text_size = 0;
+  if (!is_actor) {
+    if (const auto known = task_classes_.find(demand_text); known != task_classes_.end()) {
+      message.a = known->second;
+      return;
+    }
+  }
+  auto parsed = core::ResourceAmounts::parse(parse_amounts(demand_text));
+  if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
+    return refuse(message, wire::Status::Invalid, refusal->describe());
+  const auto& demand = std::get<core::ResourceAmounts>(parsed);
+  const auto id = tables_->open_class();
+  if (!id)
+    return refuse(message, wire::Status::Limit,
+                  "this node has as many scheduling classes and actors as it can list (16384)");
+
+  shm::SchedulingClass& cls = memory_.scheduling_class(*id);
+  cls.kind.store(
+      static_cast<std::uint32_t>(is_actor ? shm::ClassKind::Actor : shm::ClassKind::Task));
+  cls.attached.store(0);
+  cls.attention.store(1);
+  for (auto& w : cls.sleepers) w.store(0);
+  cls.searcher.store(0);
+  cls.quick.store(0);
+  cls.creation.store(creation);
+  cls.kill_request.store(0);
+  cls.restarts.store(0);
+  cls.death = {};
+  copy_text(cls.name, is_actor ? text.substr(split + 1) : demand.describe());
+  copy_text(cls.demand_text, demand_text);
+  cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
+  recovery_->open_class_ring(*id);
+  if (is_actor) actors_[*id] = Actor{restarts, retries, demand};
+  rejected_.clear();
+  step(core::ClassOpened{{*id}, is_actor ? core::ClassKind::Actor : core::ClassKind::Task, demand});
+  if (!rejected_.empty()) {
+    step(core::ClassClosed{{*id}});
+    actors_.erase(*id);
+    cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Free));
+    tables_->close_class(*id);
+    return refuse(
+        message, wire::Status::Unschedulable,
+        "a demand of " + demand.describe() + " can never be met: " + rejected_ +
+            ". Ask for less, or give the node more (Config.num_cpus, num_gpus, resources)");
+  }
+  if (!is_actor) task_classes_[demand_text] = *id;
+  message.a = *id;
+  static_cast<void>(process);
+}
+
+void Node::lease_extent(std::uint32_t process, wire::Message& message) {
+  Tables::ExtentRefusal refusal;
+  if (const auto extent = tables_->lease_extent(process, message.c, message.d, refusal)) {
+    message.a = *extent;
+    return;
+  }
+  refuse(message, refusal.never ? wire::Status::TooLarge : wire::Status::StoreFull, refusal.text);
+}
+
+void Node::report_resources(wire::Message& message) {
+  core::ResourceAmounts amounts = message.a == 0 ? capacity_ : allotment_.free();
+  if (message.a == 1) {
+    // A worker that stays attached without a task holds its class's demand only until somebody else
+    // wants it.
+    for (const auto& [process, worker] : workers_) {
+      if (worker.actor || worker.attached == shm::kNone || worker.leaving) continue;
+      const auto view = allotment_.view({worker.attached});
+      if (view && memory_.process(process).sleeping.load()) amounts.add(view->demand);
+    }
+    amounts.set_units("object_store_memory",
+                      static_cast<std::int64_t>(tables_->object_bytes_free()) *
+                          core::ResourceAmounts::kUnitsPerOne);
+  }
+  message.set_text(format_amounts(amounts));
+}
+
+}  // namespace mobula::node
