@@ -19,12 +19,26 @@ constexpr std::array<std::string_view, 2> kNames = {"hopper", "humanoid"};
 EnvironmentRules rules_of(EnvironmentKind kind) {
   switch (kind) {
     case EnvironmentKind::kHopper:
-      return {.hidden_positions = 1, .physics_steps = 2, .height_min = 0.75, .height_max = 3.0, .tilt_max = 0.6,
-              .forward_weight = 1.0, .forward_speed_max = 4.0, .alive_reward = 0.25, .control_cost = 0.002,
+      return {.hidden_positions = 1,
+              .physics_steps = 2,
+              .height_min = 0.75,
+              .height_max = 3.0,
+              .tilt_max = 0.6,
+              .forward_weight = 1.0,
+              .forward_speed_max = 4.0,
+              .alive_reward = 0.25,
+              .control_cost = 0.002,
               .reset_spread = 0.02};
     case EnvironmentKind::kHumanoid:
-      return {.hidden_positions = 2, .physics_steps = 3, .height_min = 0.9, .height_max = 2.0, .tilt_max = 1.0,
-              .forward_weight = 1.25, .forward_speed_max = 4.0, .alive_reward = 1.0, .control_cost = 0.02,
+      return {.hidden_positions = 2,
+              .physics_steps = 3,
+              .height_min = 0.9,
+              .height_max = 2.0,
+              .tilt_max = 1.0,
+              .forward_weight = 1.25,
+              .forward_speed_max = 4.0,
+              .alive_reward = 1.0,
+              .control_cost = 0.02,
               .reset_spread = 0.01};
   }
   throw std::invalid_argument("unknown environment");
@@ -49,8 +63,9 @@ mjModel* load_hopper(char* reason) {
 mjModel* load_humanoid(char* reason) {
   const std::filesystem::path path = RL_ES_HUMANOID_XML;
   if (!std::filesystem::exists(path)) {
-    throw std::runtime_error("no " + path.string() +
-                             ": the humanoid comes with a package, try: apt-get install libmujoco-samples");
+    throw std::runtime_error(
+        "no " + path.string() +
+        ": the humanoid comes with a package, try: apt-get install libmujoco-samples");
   }
   return mj_loadXML(path.c_str(), nullptr, reason, kReasonBytes);
 }
@@ -64,17 +79,22 @@ EnvironmentKind environment_kind(std::string_view name) {
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     if (kNames[i] == name) return static_cast<EnvironmentKind>(i);
   }
-  throw std::invalid_argument("no environment '" + std::string(name) + "': there are hopper and humanoid");
+  throw std::invalid_argument("no environment '" + std::string(name) +
+                              "': there are hopper and humanoid");
 }
 
-std::string_view environment_name(EnvironmentKind kind) { return kNames.at(static_cast<std::size_t>(kind)); }
+std::string_view environment_name(EnvironmentKind kind) {
+  return kNames.at(static_cast<std::size_t>(kind));
+}
 
 Environment::Environment(EnvironmentKind kind) : kind_(kind), rules_(rules_of(kind)) {
   mju_user_warning = ignore_warning;
   std::array<char, kReasonBytes> reason{};
-  model_.reset(kind == EnvironmentKind::kHopper ? load_hopper(reason.data()) : load_humanoid(reason.data()));
+  model_.reset(kind == EnvironmentKind::kHopper ? load_hopper(reason.data())
+                                                : load_humanoid(reason.data()));
   if (!model_) {
-    throw std::runtime_error("MuJoCo cannot load the " + std::string(environment_name(kind)) + ": " + reason.data());
+    throw std::runtime_error("MuJoCo cannot load the " + std::string(environment_name(kind)) +
+                             ": " + reason.data());
   }
   data_.reset(mj_makeData(model_.get()));
   if (!data_) throw std::runtime_error("MuJoCo has no memory for the simulation");
@@ -95,7 +115,8 @@ void Environment::reset(std::uint64_t seed) {
 void Environment::observe(std::span<float> observation) const {
   constexpr double kSpeedMax = 10;  // a hard landing must not outshout everything else
   std::size_t out = 0;
-  for (int i = rules_.hidden_positions; i < model_->nq; ++i) observation[out++] = static_cast<float>(data_->qpos[i]);
+  for (int i = rules_.hidden_positions; i < model_->nq; ++i)
+    observation[out++] = static_cast<float>(data_->qpos[i]);
   for (int i = 0; i < model_->nv; ++i) {
     observation[out++] = static_cast<float>(std::clamp(data_->qvel[i], -kSpeedMax, kSpeedMax));
   }
@@ -125,7 +146,8 @@ bool Environment::has_fallen() const {
     if (data_->warning[bad].number > 0) return true;
   }
   const double upright = data_->xmat[9 * 1 + 8];  // body 1 is the trunk; entry zz of its rotation
-  return height() < rules_.height_min || height() > rules_.height_max || upright < std::cos(rules_.tilt_max);
+  return height() < rules_.height_min || height() > rules_.height_max ||
+         upright < std::cos(rules_.tilt_max);
 }
 
 double Environment::distance() const { return data_->qpos[0] - start_x_; }

@@ -66,8 +66,12 @@ class Environment {
   bool in_air() const { return data_->ncon == 0; }
 
  private:
-  struct FreeModel { void operator()(mjModel* model) const { mj_deleteModel(model); } };
-  struct FreeData { void operator()(mjData* data) const { mj_deleteData(data); } };
+  struct FreeModel {
+    void operator()(mjModel* model) const { mj_deleteModel(model); }
+  };
+  struct FreeData {
+    void operator()(mjData* data) const { mj_deleteData(data); }
+  };
 
   bool has_fallen() const;
 

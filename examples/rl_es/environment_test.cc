@@ -15,7 +15,8 @@ std::vector<float> sizes_of_action(const Environment& environment, float value) 
   return std::vector<float>(static_cast<std::size_t>(environment.action_size()), value);
 }
 
-std::vector<double> rewards_of(Environment& environment, std::uint64_t seed, float action, int steps_max) {
+std::vector<double> rewards_of(Environment& environment, std::uint64_t seed, float action,
+                               int steps_max) {
   std::vector<double> rewards;
   environment.reset(seed);
   for (int i = 0; i < steps_max; ++i) {
@@ -87,7 +88,8 @@ TEST_CASE("environments are known by name, and an unknown one says which there a
   CHECK(environment_kind("hopper") == EnvironmentKind::kHopper);
   CHECK(environment_kind("humanoid") == EnvironmentKind::kHumanoid);
   CHECK(environment_name(EnvironmentKind::kHumanoid) == "humanoid");
-  CHECK_THROWS_WITH_AS(environment_kind("walker"), "no environment 'walker': there are hopper and humanoid",
+  CHECK_THROWS_WITH_AS(environment_kind("walker"),
+                       "no environment 'walker': there are hopper and humanoid",
                        std::invalid_argument);
 }
 

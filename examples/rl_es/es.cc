@@ -28,14 +28,28 @@ void grow_and_add(std::vector<double>& into, const std::vector<double>& other) {
 Recipe recipe_for(EnvironmentKind environment, std::uint64_t seed) {
   const Environment sample(environment);
   const auto shape = [&](std::int32_t hidden) {
-    return PolicyShape{.observations = sample.observation_size(), .hidden = hidden, .actions = sample.action_size()};
+    return PolicyShape{.observations = sample.observation_size(),
+                       .hidden = hidden,
+                       .actions = sample.action_size()};
   };
   if (environment == EnvironmentKind::kHumanoid) {
-    return {.environment = environment, .seed = seed, .shape = shape(0), .pairs = 96, .noise_scale = 0.02f,
-            .step_size = 0.02f, .weight_decay = 0.002f, .noise_floats = 4u << 20};
+    return {.environment = environment,
+            .seed = seed,
+            .shape = shape(0),
+            .pairs = 96,
+            .noise_scale = 0.02f,
+            .step_size = 0.02f,
+            .weight_decay = 0.002f,
+            .noise_floats = 4u << 20};
   }
-  return {.environment = environment, .seed = seed, .shape = shape(16), .pairs = 40, .noise_scale = 0.1f,
-          .step_size = 0.03f, .weight_decay = 0.001f, .noise_floats = 1u << 20};
+  return {.environment = environment,
+          .seed = seed,
+          .shape = shape(16),
+          .pairs = 40,
+          .noise_scale = 0.1f,
+          .step_size = 0.03f,
+          .weight_decay = 0.001f,
+          .noise_floats = 1u << 20};
 }
 
 void fill_noise(std::span<float> table, std::uint64_t seed) {
@@ -44,14 +58,16 @@ void fill_noise(std::span<float> table, std::uint64_t seed) {
     const std::uint64_t bits = random.next();
     // Box and Muller: 32 bits for the radius, in (0, 1], and 32 for the angle.
     const float chance = (static_cast<float>(bits >> 40) + 1.0f) * 0x1p-24f;
-    const float angle = static_cast<float>(bits & 0xffffff) * (0x1p-24f * 2 * std::numbers::pi_v<float>);
+    const float angle =
+        static_cast<float>(bits & 0xffffff) * (0x1p-24f * 2 * std::numbers::pi_v<float>);
     const float radius = std::sqrt(-2 * std::log(chance));
     table[i] = radius * std::cos(angle);
     if (i + 1 < table.size()) table[i + 1] = radius * std::sin(angle);
   }
 }
 
-std::span<const float> direction_of(const Recipe& recipe, std::span<const float> noise, int iteration, int pair) {
+std::span<const float> direction_of(const Recipe& recipe, std::span<const float> noise,
+                                    int iteration, int pair) {
   const std::size_t size = weight_count(recipe.shape);
   const std::uint64_t draw = mix_seed({recipe.seed, kSlice, static_cast<std::uint64_t>(iteration),
                                        static_cast<std::uint64_t>(pair)});
@@ -75,7 +91,8 @@ void ObservationSums::add(const ObservationSums& other) {
   grow_and_add(squares, other.squares);
 }
 
-Episode play_episode(Environment& environment, Policy& policy, std::uint64_t seed, ObservationSums* seen) {
+Episode play_episode(Environment& environment, Policy& policy, std::uint64_t seed,
+                     ObservationSums* seen) {
   std::vector<float> observation(static_cast<std::size_t>(environment.observation_size()));
   std::vector<float> action(static_cast<std::size_t>(environment.action_size()));
   Episode episode;
@@ -94,8 +111,9 @@ Episode play_episode(Environment& environment, Policy& policy, std::uint64_t see
   return episode;
 }
 
-PairResult play_pair(Environment& environment, const Recipe& recipe, std::span<const float> snapshot,
-                     std::span<const float> noise, int iteration, int pair) {
+PairResult play_pair(Environment& environment, const Recipe& recipe,
+                     std::span<const float> snapshot, std::span<const float> noise, int iteration,
+                     int pair) {
   const std::span<const float> direction = direction_of(recipe, noise, iteration, pair);
   // Both sides start alike: their difference is then the policy's doing, not the start's.
   const std::uint64_t seed = mix_seed({recipe.seed, kReset, static_cast<std::uint64_t>(iteration),
@@ -109,12 +127,14 @@ PairResult play_pair(Environment& environment, const Recipe& recipe, std::span<c
   return result;
 }
 
-std::vector<Episode> play_policy(Environment& environment, const PolicyShape& shape, std::span<const float> snapshot,
-                                 std::uint64_t seed, int episodes) {
+std::vector<Episode> play_policy(Environment& environment, const PolicyShape& shape,
+                                 std::span<const float> snapshot, std::uint64_t seed,
+                                 int episodes) {
   Policy policy(shape, snapshot);
   std::vector<Episode> played;
   for (int i = 0; i < episodes; ++i) {
-    played.push_back(play_episode(environment, policy, mix_seed({seed, static_cast<std::uint64_t>(i)}), nullptr));
+    played.push_back(play_episode(environment, policy,
+                                  mix_seed({seed, static_cast<std::uint64_t>(i)}), nullptr));
   }
   return played;
 }
@@ -127,19 +147,22 @@ std::vector<float> rank_directions(std::span<const PairResult> results) {
   }
   std::vector<std::size_t> order(rewards.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rewards[a] < rewards[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return rewards[a] < rewards[b]; });
 
   std::vector<float> rank(rewards.size());
   for (std::size_t first = 0; first < order.size();) {
     std::size_t end = first + 1;
     while (end < order.size() && rewards[order[end]] == rewards[order[first]]) ++end;
-    const float shared = 0.5f * static_cast<float>(first + end - 1);  // equal rewards get equal ranks
+    const float shared =
+        0.5f * static_cast<float>(first + end - 1);  // equal rewards get equal ranks
     for (std::size_t i = first; i < end; ++i) rank[order[i]] = shared;
     first = end;
   }
   std::vector<float> weights(results.size());
   const float last = static_cast<float>(rewards.size() - 1);
-  for (std::size_t pair = 0; pair < weights.size(); ++pair) weights[pair] = (rank[2 * pair] - rank[2 * pair + 1]) / last;
+  for (std::size_t pair = 0; pair < weights.size(); ++pair)
+    weights[pair] = (rank[2 * pair] - rank[2 * pair + 1]) / last;
   return weights;
 }
 
@@ -167,7 +190,8 @@ Learner::Learner(const Recipe& recipe)
       first_moment_(weights_.size()),
       second_moment_(weights_.size()) {}
 
-std::vector<float> Learner::apply(std::span<const float> direction_sum, const ObservationSums& seen) {
+std::vector<float> Learner::apply(std::span<const float> direction_sum,
+                                  const ObservationSums& seen) {
   seen_.add(seen);
   ++steps_;
   const float first_bias = 1 - std::pow(kFirstMomentKeep, static_cast<float>(steps_));
@@ -177,7 +201,8 @@ std::vector<float> Learner::apply(std::span<const float> direction_sum, const Ob
     const float gradient = direction_sum[i] * per_pair;
     first_moment_[i] += (1 - kFirstMomentKeep) * (gradient - first_moment_[i]);
     second_moment_[i] += (1 - kSecondMomentKeep) * (gradient * gradient - second_moment_[i]);
-    const float direction = first_moment_[i] / first_bias / (std::sqrt(second_moment_[i] / second_bias) + kTiny);
+    const float direction =
+        first_moment_[i] / first_bias / (std::sqrt(second_moment_[i] / second_bias) + kTiny);
     weights_[i] += recipe_.step_size * direction - recipe_.weight_decay * weights_[i];
   }
   return snapshot();
@@ -191,13 +216,15 @@ std::vector<float> Learner::snapshot() const {
     const double mean = seen_.count > 0 ? seen_.sum[i] / seen_.count : 0;
     const double variance = seen_.count > 0 ? seen_.squares[i] / seen_.count - mean * mean : 1;
     snapshot[i] = static_cast<float>(mean);
-    snapshot[observations + i] = static_cast<float>(1 / std::max(std::sqrt(std::max(variance, 0.0)), kSpreadMin));
+    snapshot[observations + i] =
+        static_cast<float>(1 / std::max(std::sqrt(std::max(variance, 0.0)), kSpreadMin));
   }
   snapshot.insert(snapshot.end(), weights_.begin(), weights_.end());
   return snapshot;
 }
 
-IterationSummary summarise(int iteration, std::span<const PairResult> results, std::span<const Episode> trials) {
+IterationSummary summarise(int iteration, std::span<const PairResult> results,
+                           std::span<const Episode> trials) {
   IterationSummary summary{.iteration = iteration};
   double sum = 0;
   double squares = 0;
@@ -219,7 +246,8 @@ IterationSummary summarise(int iteration, std::span<const PairResult> results, s
   }
   const double episodes = 2.0 * static_cast<double>(results.size());
   summary.reward_mean = sum / episodes;
-  summary.reward_spread = std::sqrt(std::max(squares / episodes - summary.reward_mean * summary.reward_mean, 0.0));
+  summary.reward_spread =
+      std::sqrt(std::max(squares / episodes - summary.reward_mean * summary.reward_mean, 0.0));
   for (const Episode& trial : trials) {
     summary.reward_policy += trial.reward / static_cast<double>(trials.size());
     summary.distance += trial.distance / static_cast<double>(trials.size());
@@ -233,7 +261,10 @@ std::uint64_t trial_seed(const Recipe& recipe, int iteration) {
 }
 
 SerialTraining::SerialTraining(const Recipe& recipe)
-    : recipe_(recipe), environment_(recipe.environment), learner_(recipe), noise_(recipe.noise_floats),
+    : recipe_(recipe),
+      environment_(recipe.environment),
+      learner_(recipe),
+      noise_(recipe.noise_floats),
       snapshot_(learner_.snapshot()) {
   fill_noise(noise_, recipe_.seed);
 }
@@ -245,8 +276,8 @@ IterationSummary SerialTraining::iterate() {
     results.push_back(play_pair(environment_, recipe_, snapshot_, noise_, iteration_, pair));
     seen.add(results.back().seen);
   }
-  const std::vector<Episode> trials =
-      play_policy(environment_, recipe_.shape, snapshot_, trial_seed(recipe_, iteration_), kTrialEpisodes);
+  const std::vector<Episode> trials = play_policy(environment_, recipe_.shape, snapshot_,
+                                                  trial_seed(recipe_, iteration_), kTrialEpisodes);
   const IterationSummary summary = summarise(iteration_, results, trials);
 
   const std::vector<float> weights = rank_directions(results);

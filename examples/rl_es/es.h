@@ -39,7 +39,8 @@ Recipe recipe_for(EnvironmentKind environment, std::uint64_t seed);
 void fill_noise(std::span<float> table, std::uint64_t seed);
 
 // The slice of the table that is the direction of one pair.
-std::span<const float> direction_of(const Recipe& recipe, std::span<const float> noise, int iteration, int pair);
+std::span<const float> direction_of(const Recipe& recipe, std::span<const float> noise,
+                                    int iteration, int pair);
 
 struct Episode {
   double reward = 0;    // sum over the episode
@@ -66,14 +67,16 @@ struct PairResult {
 };
 
 // Plays one episode; adds what it saw to `seen` unless that is null.
-Episode play_episode(Environment& environment, Policy& policy, std::uint64_t seed, ObservationSums* seen);
+Episode play_episode(Environment& environment, Policy& policy, std::uint64_t seed,
+                     ObservationSums* seen);
 
-PairResult play_pair(Environment& environment, const Recipe& recipe, std::span<const float> snapshot,
-                     std::span<const float> noise, int iteration, int pair);
+PairResult play_pair(Environment& environment, const Recipe& recipe,
+                     std::span<const float> snapshot, std::span<const float> noise, int iteration,
+                     int pair);
 
 // Plays the policy as it is, `episodes` times with seeds of their own.
-std::vector<Episode> play_policy(Environment& environment, const PolicyShape& shape, std::span<const float> snapshot,
-                                 std::uint64_t seed, int episodes);
+std::vector<Episode> play_policy(Environment& environment, const PolicyShape& shape,
+                                 std::span<const float> snapshot, std::uint64_t seed, int episodes);
 
 // For each pair how far to go its way, in [-1, 1]: the difference of the centred ranks of
 // its two rewards. Ranks and not rewards, so that one lucky episode cannot drag the policy.
@@ -95,7 +98,8 @@ T sum_in_tree(std::vector<T> level, Plus plus) {
   while (level.size() > 1) {
     std::vector<T> above;
     above.reserve((level.size() + 1) / 2);
-    for (std::size_t i = 0; i + 1 < level.size(); i += 2) above.push_back(plus(level[i], level[i + 1]));
+    for (std::size_t i = 0; i + 1 < level.size(); i += 2)
+      above.push_back(plus(level[i], level[i + 1]));
     if (level.size() % 2 == 1) above.push_back(level.back());
     level = std::move(above);
   }
@@ -134,7 +138,8 @@ struct IterationSummary {
   std::int32_t longest = 0;
 };
 
-IterationSummary summarise(int iteration, std::span<const PairResult> results, std::span<const Episode> trials);
+IterationSummary summarise(int iteration, std::span<const PairResult> results,
+                           std::span<const Episode> trials);
 
 // The whole of it in one thread, an iteration at a time: what any parallel run must equal.
 class SerialTraining {

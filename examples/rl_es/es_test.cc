@@ -89,7 +89,8 @@ TEST_CASE("leaves and tree hold each pair once") {
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(i) / 7 - 1;
 
   std::vector<std::vector<float>> leaves;
-  for (int leaf = 0; leaf < leaf_count(recipe.pairs); ++leaf) leaves.push_back(sum_directions(recipe, noise, weights, 2, leaf));
+  for (int leaf = 0; leaf < leaf_count(recipe.pairs); ++leaf)
+    leaves.push_back(sum_directions(recipe, noise, weights, 2, leaf));
   const std::vector<float> sum =
       sum_in_tree(std::move(leaves), [](const auto& a, const auto& b) { return add(a, b); });
 
@@ -100,7 +101,8 @@ TEST_CASE("leaves and tree hold each pair once") {
       expected[i] += static_cast<double>(weights[static_cast<std::size_t>(pair)]) * direction[i];
     }
   }
-  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(static_cast<double>(sum[i]) == doctest::Approx(expected[i]).epsilon(1e-4));
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    CHECK(static_cast<double>(sum[i]) == doctest::Approx(expected[i]).epsilon(1e-4));
 }
 
 TEST_CASE("the learner climbs a hill that only rewards can see") {
@@ -117,7 +119,8 @@ TEST_CASE("the learner climbs a hill that only rewards can see") {
   Learner learner(recipe);
   std::vector<float> snapshot = learner.snapshot();
   const auto off = [&](int i, float move) {
-    const float gap = snapshot[static_cast<std::size_t>(4 + i)] + move - target[static_cast<std::size_t>(i)];
+    const float gap =
+        snapshot[static_cast<std::size_t>(4 + i)] + move - target[static_cast<std::size_t>(i)];
     return static_cast<double>(gap * gap);
   };
   const auto distance = [&] { return off(0, 0) + off(1, 0) + off(2, 0); };
@@ -141,7 +144,8 @@ TEST_CASE("the learner climbs a hill that only rewards can see") {
     for (int leaf = 0; leaf < leaf_count(recipe.pairs); ++leaf) {
       leaves.push_back(sum_directions(recipe, noise, weights, iteration, leaf));
     }
-    snapshot = learner.apply(sum_in_tree(std::move(leaves), [](const auto& a, const auto& b) { return add(a, b); }), {});
+    snapshot = learner.apply(
+        sum_in_tree(std::move(leaves), [](const auto& a, const auto& b) { return add(a, b); }), {});
   }
 
   CHECK(before > 0.9);
@@ -178,7 +182,8 @@ TEST_CASE("playing the pairs in another order, in other simulations, gives the s
   Environment two(recipe.environment);
   std::vector<PairResult> results(static_cast<std::size_t>(recipe.pairs));
   for (int pair = recipe.pairs - 1; pair >= 0; --pair) {
-    results[static_cast<std::size_t>(pair)] = play_pair(pair % 3 == 0 ? one : two, recipe, first, noise, 0, pair);
+    results[static_cast<std::size_t>(pair)] =
+        play_pair(pair % 3 == 0 ? one : two, recipe, first, noise, 0, pair);
   }
   const auto trials = play_policy(two, recipe.shape, first, trial_seed(recipe, 0), kTrialEpisodes);
   const IterationSummary summary = summarise(0, results, trials);

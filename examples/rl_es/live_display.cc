@@ -34,7 +34,8 @@ std::string duration(double seconds) {
 }
 
 std::string bar(double part, std::size_t columns) {
-  const auto full = static_cast<std::size_t>(std::clamp(part, 0.0, 1.0) * static_cast<double>(columns) + 0.5);
+  const auto full =
+      static_cast<std::size_t>(std::clamp(part, 0.0, 1.0) * static_cast<double>(columns) + 0.5);
   std::string out;
   for (std::size_t i = 0; i < columns; ++i) out += i < full ? "█" : "░";
   return out;
@@ -64,14 +65,16 @@ std::size_t terminal_columns(std::FILE* out) {
 }  // namespace
 
 std::string sparkline(std::span<const double> values, std::size_t columns) {
-  static constexpr std::array<std::string_view, 8> kBlocks = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  static constexpr std::array<std::string_view, 8> kBlocks = {"▁", "▂", "▃", "▄",
+                                                              "▅", "▆", "▇", "█"};
   if (values.empty() || columns == 0) return {};
   const std::size_t count = std::min(values.size(), columns);
   std::vector<double> shown(count);
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t first = i * values.size() / count;
     const std::size_t end = (i + 1) * values.size() / count;
-    for (std::size_t k = first; k < end; ++k) shown[i] += values[k] / static_cast<double>(end - first);
+    for (std::size_t k = first; k < end; ++k)
+      shown[i] += values[k] / static_cast<double>(end - first);
   }
   const auto [low, high] = std::minmax_element(shown.begin(), shown.end());
   const double range = *high - *low;
@@ -85,25 +88,30 @@ std::string sparkline(std::span<const double> values, std::size_t columns) {
 
 std::string plain_line(const Progress& progress) {
   const IterationSummary& latest = progress.latest;
-  return format("iteration %d/%d  reward %.1f +- %.1f  best %.1f  policy %.1f (%.2f m)  %s steps/s  %.0f tasks/s  serving ",
-                progress.finished, progress.iterations, latest.reward_mean, latest.reward_spread, latest.reward_best,
-                latest.reward_policy, latest.distance, thousands(progress.physics_steps_per_second).c_str(),
-                progress.tasks_per_second) +
+  return format(
+             "iteration %d/%d  reward %.1f +- %.1f  best %.1f  policy %.1f (%.2f m)  %s steps/s  "
+             "%.0f tasks/s  serving ",
+             progress.finished, progress.iterations, latest.reward_mean, latest.reward_spread,
+             latest.reward_best, latest.reward_policy, latest.distance,
+             thousands(progress.physics_steps_per_second).c_str(), progress.tasks_per_second) +
          serving_words(progress.serving) + format("  %.0f s left", progress.seconds_left);
 }
 
-std::vector<std::string> panel(const Progress& progress, std::span<const double> history, std::size_t columns) {
+std::vector<std::string> panel(const Progress& progress, std::span<const double> history,
+                               std::size_t columns) {
   const IterationSummary& latest = progress.latest;
   const double pairs = std::max(progress.pairs, 1);
-  const double done = (progress.finished + progress.pairs_done / pairs) / std::max(progress.iterations, 1);
+  const double done =
+      (progress.finished + progress.pairs_done / pairs) / std::max(progress.iterations, 1);
   std::vector<std::string> lines = {
       progress.title,
       format("  iteration  %4d of %d  ", progress.finished, progress.iterations) + bar(done, 30) +
-          format("  %s, %s left", duration(progress.seconds).c_str(), duration(progress.seconds_left).c_str()),
-      format("  reward     %8.1f ± %.1f over the trials, best %.1f", latest.reward_mean, latest.reward_spread,
-             latest.reward_best),
-      format("  policy     %8.1f, %.2f m forward; best so far %.1f, %.2f m", latest.reward_policy, latest.distance,
-             progress.best_policy_reward, progress.best_distance),
+          format("  %s, %s left", duration(progress.seconds).c_str(),
+                 duration(progress.seconds_left).c_str()),
+      format("  reward     %8.1f ± %.1f over the trials, best %.1f", latest.reward_mean,
+             latest.reward_spread, latest.reward_best),
+      format("  policy     %8.1f, %.2f m forward; best so far %.1f, %.2f m", latest.reward_policy,
+             latest.distance, progress.best_policy_reward, progress.best_distance),
       format("  simulate   %8s physics steps/s, episodes of %d to %d steps",
              thousands(progress.physics_steps_per_second).c_str(), latest.shortest, latest.longest),
       format("  train      %8.0f tasks and actor calls/s", progress.tasks_per_second),

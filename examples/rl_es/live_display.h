@@ -39,7 +39,8 @@ struct Progress {
 std::string plain_line(const Progress& progress);
 
 // Lines of at most `columns` characters; history holds one reward for each finished iteration.
-std::vector<std::string> panel(const Progress& progress, std::span<const double> history, std::size_t columns);
+std::vector<std::string> panel(const Progress& progress, std::span<const double> history,
+                               std::size_t columns);
 
 // Values as a row of blocks, squeezed into at most `columns` characters.
 std::string sparkline(std::span<const double> values, std::size_t columns);

@@ -48,7 +48,8 @@ TEST_CASE("output that is no terminal gets one plain line for each iteration") {
 
   std::rewind(out.get());
   std::string text;
-  for (int byte = std::fgetc(out.get()); byte != EOF; byte = std::fgetc(out.get())) text += static_cast<char>(byte);
+  for (int byte = std::fgetc(out.get()); byte != EOF; byte = std::fgetc(out.get()))
+    text += static_cast<char>(byte);
   CHECK(text == plain_line(some_progress()) + "\n" + plain_line(some_progress()) + "\n");
   CHECK(text.find('\x1b') == text.npos);
 }
@@ -56,7 +57,8 @@ TEST_CASE("output that is no terminal gets one plain line for each iteration") {
 TEST_CASE("a plain line names reward, spread, serving and the time left") {
   const std::string line = plain_line(some_progress());
 
-  for (const char* part : {"iteration 3/10", "123.4 +- 5.5", "p50 55 us, p99 900 us", "75 s left"}) {
+  for (const char* part :
+       {"iteration 3/10", "123.4 +- 5.5", "p50 55 us, p99 900 us", "75 s left"}) {
     CAPTURE(part);
     CHECK(line.find(part) != line.npos);
   }

@@ -29,25 +29,36 @@ constexpr std::uint64_t kFinalSeed = 0x51a7;  // starts that no training run dra
 
 class Stopwatch {
  public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
 
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::string counted(int count, const char* noun) { return std::to_string(count) + " " + noun + (count == 1 ? "" : "s"); }
+std::string counted(int count, const char* noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
 
 std::string title_of(const Recipe& recipe, const Training& training) {
-  return "rl_es: " + std::string(environment_name(recipe.environment)) + ", seed " + std::to_string(recipe.seed) + ", " +
-         counted(training.task_workers(), "task worker") + " and " + counted(training.simulator_actors(), "simulator actor");
+  return "rl_es: " + std::string(environment_name(recipe.environment)) + ", seed " +
+         std::to_string(recipe.seed) + ", " + counted(training.task_workers(), "task worker") +
+         " and " + counted(training.simulator_actors(), "simulator actor");
 }
 
 void train(const Options& options) {
   const Recipe recipe = recipe_for(options.environment, options.seed);
   const Environment sample(recipe.environment);
-  TrainingReport report{.recipe = recipe, .workers = options.workers, .control_seconds = sample.control_seconds(),
-                        .physics_steps = sample.physics_steps(), .curve = {}, .best_snapshot = {}, .before = {},
-                        .after = {}, .serving = {}};
+  TrainingReport report{.recipe = recipe,
+                        .workers = options.workers,
+                        .control_seconds = sample.control_seconds(),
+                        .physics_steps = sample.physics_steps(),
+                        .curve = {},
+                        .best_snapshot = {},
+                        .before = {},
+                        .after = {},
+                        .serving = {}};
 
   Training training(recipe, options.workers);
   const auto server = mobula::actor<PolicyServer>(recipe.shape, training.newest());
@@ -56,8 +67,11 @@ void train(const Options& options) {
 
   LiveDisplay display(stdout);
   const Stopwatch watch;
-  Progress progress{.title = title_of(recipe, training), .latest = {}, .iterations = options.iterations,
-                    .pairs = recipe.pairs, .serving = {}};
+  Progress progress{.title = title_of(recipe, training),
+                    .latest = {},
+                    .iterations = options.iterations,
+                    .pairs = recipe.pairs,
+                    .serving = {}};
   double control_steps = 0;
   const auto refresh = [&](int pairs_done) {
     serving.poll();
@@ -68,12 +82,16 @@ void train(const Options& options) {
         static_cast<double>(training.calls() + progress.serving.requests) / progress.seconds;
     progress.physics_steps_per_second = control_steps * sample.physics_steps() / progress.seconds;
     if (progress.finished > 0) {
-      progress.seconds_left = progress.seconds / progress.finished * (progress.iterations - progress.finished);
+      progress.seconds_left =
+          progress.seconds / progress.finished * (progress.iterations - progress.finished);
     }
-    if (options.time_limit) progress.seconds_left = std::min(progress.seconds_left, *options.time_limit - progress.seconds);
+    if (options.time_limit)
+      progress.seconds_left =
+          std::min(progress.seconds_left, *options.time_limit - progress.seconds);
   };
 
-  while (training.iteration() < options.iterations && watch.seconds() < options.time_limit.value_or(1e18)) {
+  while (training.iteration() < options.iterations &&
+         watch.seconds() < options.time_limit.value_or(1e18)) {
     progress.latest = training.iterate([&](int pairs_done) {
       refresh(pairs_done);
       display.tick(progress);
@@ -92,7 +110,8 @@ void train(const Options& options) {
   serving.finish();
 
   const auto play = [&](const Floats& snapshot) {
-    return mobula::remote<play_trials>(recipe.environment, recipe.shape, snapshot, kFinalSeed, kFinalEpisodes);
+    return mobula::remote<play_trials>(recipe.environment, recipe.shape, snapshot, kFinalSeed,
+                                       kFinalEpisodes);
   };
   const auto before = play(untrained);
   const auto after = play(training.best());
@@ -110,11 +129,15 @@ void play(const Options& options) {
   const SavedPolicy saved = load_policy(options.play);
   Environment environment(environment_kind(saved.environment));
   const PolicyShape& shape = saved.shape;
-  if (shape.observations != environment.observation_size() || shape.actions != environment.action_size()) {
-    throw std::runtime_error(options.play.string() + " was trained on another model of the " + saved.environment);
+  if (shape.observations != environment.observation_size() ||
+      shape.actions != environment.action_size()) {
+    throw std::runtime_error(options.play.string() + " was trained on another model of the " +
+                             saved.environment);
   }
-  const std::vector<Episode> episodes = play_policy(environment, shape, saved.snapshot, options.seed, kFinalEpisodes);
-  std::printf("%s: %s\n", saved.environment.c_str(), describe(episodes, environment.control_seconds()).c_str());
+  const std::vector<Episode> episodes =
+      play_policy(environment, shape, saved.snapshot, options.seed, kFinalEpisodes);
+  std::printf("%s: %s\n", saved.environment.c_str(),
+              describe(episodes, environment.control_seconds()).c_str());
 }
 
 }  // namespace
@@ -136,7 +159,8 @@ int main(int argc, char** argv) {
       play(options);
       return 0;
     }
-    make_folder(options.output);  // before the work, not after it, is the time to hear that it cannot be written
+    make_folder(options.output);  // before the work, not after it, is the time to hear that it
+                                  // cannot be written
     // A worker process gets here with the same arguments, and no further.
     mobula::Session session(argc, argv, {.num_cpus = static_cast<double>(options.workers)});
     train(options);

@@ -13,21 +13,27 @@ namespace {
 
 constexpr int kHopperIterations = 300;
 constexpr int kHumanoidIterations = 1000;
-constexpr double kHopperSeconds = 140;  // the demo, with its start and its end, stays under three minutes
+constexpr double kHopperSeconds =
+    140;  // the demo, with its start and its end, stays under three minutes
 
 template <class Number>
 Number number(std::string_view option, std::string_view text, Number low, Number high) {
   Number value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value >= low && value <= high)) {
-    const auto whole = [](Number bound) { return std::to_string(static_cast<std::uint64_t>(bound)); };
-    throw std::invalid_argument(std::string(option) + " needs a number from " + whole(low) + " to " + whole(high) +
-                                ", not '" + std::string(text) + "'");
+  if (error != std::errc() || end != text.data() + text.size() ||
+      !(value >= low && value <= high)) {
+    const auto whole = [](Number bound) {
+      return std::to_string(static_cast<std::uint64_t>(bound));
+    };
+    throw std::invalid_argument(std::string(option) + " needs a number from " + whole(low) +
+                                " to " + whole(high) + ", not '" + std::string(text) + "'");
   }
   return value;
 }
 
-int machine_cores() { return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 256u)); }
+int machine_cores() {
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 256u));
+}
 
 }  // namespace
 
@@ -46,12 +52,14 @@ Options parse_options(std::span<const char* const> arguments) {
       value = name.substr(equals + 1);
       name = name.substr(0, equals);
     }
-    static constexpr std::string_view kKnown[] = {"--env", "--iterations", "--seed", "--workers", "--time-limit", "--output", "--play"};
+    static constexpr std::string_view kKnown[] = {
+        "--env", "--iterations", "--seed", "--workers", "--time-limit", "--output", "--play"};
     if (std::find(std::begin(kKnown), std::end(kKnown), name) == std::end(kKnown)) {
       throw std::invalid_argument("no option '" + std::string(name) + "'; try --help");
     }
     if (!value) {
-      if (++i == arguments.size()) throw std::invalid_argument(std::string(name) + " needs a value; try --help");
+      if (++i == arguments.size())
+        throw std::invalid_argument(std::string(name) + " needs a value; try --help");
       value = arguments[i];
     }
     if (name == "--env") options.environment = environment_kind(*value);
@@ -65,22 +73,29 @@ Options parse_options(std::span<const char* const> arguments) {
   const bool hopper = options.environment == EnvironmentKind::kHopper;
   // A time limit that nobody asked for must not cut short the iterations that somebody asked for.
   if (hopper && options.iterations == 0 && !options.time_limit) options.time_limit = kHopperSeconds;
-  if (options.iterations == 0) options.iterations = hopper ? kHopperIterations : kHumanoidIterations;
+  if (options.iterations == 0)
+    options.iterations = hopper ? kHopperIterations : kHumanoidIterations;
   return options;
 }
 
 std::string help_text() {
-  return "rl_es: evolution strategies on MuJoCo physics; simulates, trains and serves in one program.\n"
+  return "rl_es: evolution strategies on MuJoCo physics; simulates, trains and serves in one "
+         "program.\n"
          "\n"
          "usage: rl_es [options]\n"
          "\n"
          "  --env NAME            hopper (default) or humanoid (needs Debian's libmujoco-samples)\n"
-         "  --iterations N        steps of learning: hopper " + std::to_string(kHopperIterations) + ", humanoid " +
-         std::to_string(kHumanoidIterations) + "\n"
+         "  --iterations N        steps of learning: hopper " +
+         std::to_string(kHopperIterations) + ", humanoid " + std::to_string(kHumanoidIterations) +
+         "\n"
          "  --time-limit SECONDS  end training then; without any option " +
-         std::to_string(static_cast<int>(kHopperSeconds)) + ", otherwise none\n"
-         "  --seed N              the same seed gives the same learning curve, for any number of workers (1)\n"
-         "  --workers N           CPUs that simulate (here " + std::to_string(machine_cores()) + ")\n"
+         std::to_string(static_cast<int>(kHopperSeconds)) +
+         ", otherwise none\n"
+         "  --seed N              the same seed gives the same learning curve, for any number of "
+         "workers (1)\n"
+         "  --workers N           CPUs that simulate (here " +
+         std::to_string(machine_cores()) +
+         ")\n"
          "  --output DIR          where the curve, the policy and the summary go (out)\n"
          "  --play FILE           play a saved policy instead of training\n"
          "  --help\n"

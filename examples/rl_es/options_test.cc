@@ -28,7 +28,8 @@ TEST_CASE("iterations that were asked for are not cut short by a limit that was 
 }
 
 TEST_CASE("values follow a space or an equals sign") {
-  const Options options = parsed({"--env=humanoid", "--seed", "7", "--workers=3", "--output", "somewhere"});
+  const Options options =
+      parsed({"--env=humanoid", "--seed", "7", "--workers=3", "--output", "somewhere"});
 
   CHECK(options.environment == EnvironmentKind::kHumanoid);
   CHECK(options.seed == 7);
@@ -37,9 +38,17 @@ TEST_CASE("values follow a space or an equals sign") {
 }
 
 TEST_CASE("what makes no sense is refused with a word about it") {
-  for (const std::vector<const char*>& arguments : std::vector<std::vector<const char*>>{
-           {"--iterations", "0"}, {"--iterations", "ten"}, {"--iterations", "3x"}, {"--iterations"}, {"--workers", "-1"},
-           {"--seed", "-1"}, {"--time-limit", "nan"}, {"--env", "walker"}, {"--fast"}, {"hopper"}}) {
+  for (const std::vector<const char*>& arguments :
+       std::vector<std::vector<const char*>>{{"--iterations", "0"},
+                                             {"--iterations", "ten"},
+                                             {"--iterations", "3x"},
+                                             {"--iterations"},
+                                             {"--workers", "-1"},
+                                             {"--seed", "-1"},
+                                             {"--time-limit", "nan"},
+                                             {"--env", "walker"},
+                                             {"--fast"},
+                                             {"hopper"}}) {
     CAPTURE(arguments.front());
     CHECK_THROWS_AS(parse_options(arguments), std::invalid_argument);
   }
@@ -47,7 +56,8 @@ TEST_CASE("what makes no sense is refused with a word about it") {
 
 TEST_CASE("help names every option") {
   CHECK(parsed({"--help"}).help);
-  for (const char* option : {"--env", "--iterations", "--time-limit", "--seed", "--workers", "--output", "--play", "--help"}) {
+  for (const char* option : {"--env", "--iterations", "--time-limit", "--seed", "--workers",
+                             "--output", "--play", "--help"}) {
     CAPTURE(option);
     CHECK(help_text().find(option) != std::string::npos);
   }

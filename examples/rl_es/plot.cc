@@ -35,11 +35,14 @@ struct Frame {
   double y_low;
   double y_high;
   double x(double iteration) const { return kLeft + (kRight - kLeft) * iteration / x_last; }
-  double y(double value) const { return kBottom - (kBottom - kTop) * (value - y_low) / (y_high - y_low); }
+  double y(double value) const {
+    return kBottom - (kBottom - kTop) * (value - y_low) / (y_high - y_low);
+  }
 
   std::vector<Point> trace(const std::vector<double>& values) const {
     std::vector<Point> points;
-    for (std::size_t i = 0; i < values.size(); ++i) points.push_back({x(static_cast<double>(i)), y(values[i])});
+    for (std::size_t i = 0; i < values.size(); ++i)
+      points.push_back({x(static_cast<double>(i)), y(values[i])});
     return points;
   }
 };
@@ -50,23 +53,32 @@ void draw_axes(Canvas& canvas, const Frame& frame, const std::vector<double>& x_
     if (tick < frame.y_low) continue;
     const Point line[] = {{kLeft, frame.y(tick)}, {kRight, frame.y(tick)}};
     canvas.line(line, kGrid, 1);
-    canvas.text({kLeft - 10, frame.y(tick) + 4.5}, label(tick), {.size = 13, .color = kQuiet, .anchor = Anchor::kEnd});
+    canvas.text({kLeft - 10, frame.y(tick) + 4.5}, label(tick),
+                {.size = 13, .color = kQuiet, .anchor = Anchor::kEnd});
   }
   for (const double tick : x_ticks) {
     if (tick > frame.x_last) continue;
     const Point mark[] = {{frame.x(tick), kBottom}, {frame.x(tick), kBottom + 5}};
     canvas.line(mark, kQuiet, 1);
-    canvas.text({frame.x(tick), kBottom + 22}, label(tick), {.size = 13, .color = kQuiet, .anchor = Anchor::kMiddle});
+    canvas.text({frame.x(tick), kBottom + 22}, label(tick),
+                {.size = 13, .color = kQuiet, .anchor = Anchor::kMiddle});
   }
   const Point axis[] = {{kLeft, kBottom}, {kRight, kBottom}};
   canvas.line(axis, kQuiet, 1.2);
-  canvas.text({(kLeft + kRight) / 2, kHeight - 16}, "iteration", {.size = 14, .color = kInk, .anchor = Anchor::kMiddle});
+  canvas.text({(kLeft + kRight) / 2, kHeight - 16}, "iteration",
+              {.size = 14, .color = kInk, .anchor = Anchor::kMiddle});
   canvas.text({26, (kTop + kBottom) / 2}, "reward of an episode",
               {.size = 14, .color = kInk, .anchor = Anchor::kMiddle, .upwards = true});
 }
 
 void draw_legend(Canvas& canvas) {
-  const struct { const char* text; Color color; double width; bool band; double room; } entries[] = {
+  const struct {
+    const char* text;
+    Color color;
+    double width;
+    bool band;
+    double room;
+  } entries[] = {
       {"mean \xC2\xB1 spread of the trials", kBlue, 2.6, true, 218},
       {"best trial", kBest, 1.6, false, 116},
       {"the policy, without noise", kPolicy, 2, false, 0},

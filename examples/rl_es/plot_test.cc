@@ -16,7 +16,8 @@ namespace rl_es {
 namespace {
 
 std::filesystem::path scratch_file(const char* name) {
-  return std::filesystem::temp_directory_path() / ("rl_es-" + std::to_string(getpid()) + "-" + name);
+  return std::filesystem::temp_directory_path() /
+         ("rl_es-" + std::to_string(getpid()) + "-" + name);
 }
 
 LearningCurve rising_curve(int points) {
@@ -50,7 +51,9 @@ Picture read_png(const std::filesystem::path& path) {
 std::size_t count_color(const Picture& picture, std::array<std::uint8_t, 3> color) {
   std::size_t count = 0;
   for (std::size_t i = 0; i + 2 < picture.pixels.size(); i += 3) {
-    if (std::equal(color.begin(), color.end(), picture.pixels.begin() + static_cast<std::ptrdiff_t>(i))) ++count;
+    if (std::equal(color.begin(), color.end(),
+                   picture.pixels.begin() + static_cast<std::ptrdiff_t>(i)))
+      ++count;
   }
   return count;
 }
@@ -109,7 +112,8 @@ TEST_CASE("one iteration, or none, makes a picture too") {
 TEST_CASE("a picture that cannot be written is an error that names the file") {
   const std::filesystem::path path = "/no/such/folder/curve";
   CHECK_THROWS_AS(write_png(path, rising_curve(3)), std::runtime_error);
-  CHECK_THROWS_WITH_AS(write_svg(path, rising_curve(3)), "cannot write /no/such/folder/curve", std::runtime_error);
+  CHECK_THROWS_WITH_AS(write_svg(path, rising_curve(3)), "cannot write /no/such/folder/curve",
+                       std::runtime_error);
 }
 
 TEST_CASE("text has strokes and a width, and letters it does not know become a box") {

@@ -16,7 +16,8 @@ namespace {
 // How much of each pixel a shape covers, with the rectangle that holds it all.
 class Mask {
  public:
-  Mask(int width, int height) : width_(width), height_(height), cover_(static_cast<std::size_t>(width * height)) {}
+  Mask(int width, int height)
+      : width_(width), height_(height), cover_(static_cast<std::size_t>(width * height)) {}
 
   int width() const { return width_; }
   int height() const { return height_; }
@@ -52,7 +53,9 @@ class Mask {
 double distance_to_segment(Point p, Point a, Point b) {
   const Point along{b.x - a.x, b.y - a.y};
   const double square = along.x * along.x + along.y * along.y;
-  const double part = square > 0 ? std::clamp(((p.x - a.x) * along.x + (p.y - a.y) * along.y) / square, 0.0, 1.0) : 0.0;
+  const double part =
+      square > 0 ? std::clamp(((p.x - a.x) * along.x + (p.y - a.y) * along.y) / square, 0.0, 1.0)
+                 : 0.0;
   return std::hypot(p.x - a.x - part * along.x, p.y - a.y - part * along.y);
 }
 
@@ -84,7 +87,8 @@ void cover_area(Mask& mask, std::span<const Point> outline) {
       for (std::size_t i = 0; i < outline.size(); ++i) {
         const Point a = outline[i];
         const Point b = outline[(i + 1) % outline.size()];
-        if ((a.y <= level) != (b.y <= level)) crossings.push_back(a.x + (level - a.y) / (b.y - a.y) * (b.x - a.x));
+        if ((a.y <= level) != (b.y <= level))
+          crossings.push_back(a.x + (level - a.y) / (b.y - a.y) * (b.x - a.x));
       }
       std::sort(crossings.begin(), crossings.end());
       for (std::size_t i = 0; i + 1 < crossings.size(); i += 2) {
@@ -102,7 +106,8 @@ void cover_area(Mask& mask, std::span<const Point> outline) {
 class PngCanvas final : public Canvas {
  public:
   PngCanvas(int width, int height, int scale)
-      : scale_(scale), mask_(width * scale, height * scale),
+      : scale_(scale),
+        mask_(width * scale, height * scale),
         pixels_(static_cast<std::size_t>(3 * mask_.width() * mask_.height()), 255) {}
 
   void line(std::span<const Point> points, Color color, double width) override {
@@ -119,7 +124,9 @@ class PngCanvas final : public Canvas {
 
   void text(Point at, std::string_view text, const TextStyle& style) override {
     const TextStrokes letters = text_strokes(text);
-    const double shift = style.anchor == Anchor::kStart ? 0 : style.anchor == Anchor::kMiddle ? 0.5 : 1;
+    const double shift = style.anchor == Anchor::kStart    ? 0
+                         : style.anchor == Anchor::kMiddle ? 0.5
+                                                           : 1;
     std::vector<Point> placed;
     for (const std::vector<Point>& stroke : letters.strokes) {
       placed.clear();
@@ -150,7 +157,8 @@ class PngCanvas final : public Canvas {
       const Point a = points[i];
       const Point b = points[std::min(i + 1, points.size() - 1)];
       if (i + 1 == points.size() && points.size() > 1) break;  // a lone point still makes a dot
-      cover_segment(mask_, {a.x * scale_, a.y * scale_}, {b.x * scale_, b.y * scale_}, width * scale_);
+      cover_segment(mask_, {a.x * scale_, a.y * scale_}, {b.x * scale_, b.y * scale_},
+                    width * scale_);
     }
   }
 
@@ -159,7 +167,8 @@ class PngCanvas final : public Canvas {
     mask_.take([&](int x, int y, float cover) {
       std::uint8_t* pixel = &pixels_[static_cast<std::size_t>(3 * (y * mask_.width() + x))];
       const double alpha = color.alpha * static_cast<double>(cover);
-      for (int i = 0; i < 3; ++i) pixel[i] = static_cast<std::uint8_t>(std::lround(pixel[i] + alpha * (ink[i] - pixel[i])));
+      for (int i = 0; i < 3; ++i)
+        pixel[i] = static_cast<std::uint8_t>(std::lround(pixel[i] + alpha * (ink[i] - pixel[i])));
     });
   }
 

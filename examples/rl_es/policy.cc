@@ -10,7 +10,8 @@
 namespace rl_es {
 namespace {
 
-constexpr float kNormalMax = 5;  // spreads away from the mean; what never moved before must not explode
+constexpr float kNormalMax =
+    5;  // spreads away from the mean; what never moved before must not explode
 
 std::size_t size_of(std::int32_t count) { return static_cast<std::size_t>(count); }
 
@@ -33,12 +34,15 @@ std::size_t weight_count(const PolicyShape& shape) {
   return size_of(shape.hidden) * inputs + size_of(shape.actions) * (size_of(shape.hidden) + 1);
 }
 
-std::size_t snapshot_size(const PolicyShape& shape) { return 2 * size_of(shape.observations) + weight_count(shape); }
+std::size_t snapshot_size(const PolicyShape& shape) {
+  return 2 * size_of(shape.observations) + weight_count(shape);
+}
 
 Policy::Policy(const PolicyShape& shape, std::span<const float> snapshot)
     : shape_(shape), normal_(size_of(shape.observations)), middle_(size_of(shape.hidden)) {
   if (snapshot.size() != snapshot_size(shape)) {
-    throw std::invalid_argument("a policy snapshot of " + std::to_string(snapshot.size()) + " floats, but its shape needs " +
+    throw std::invalid_argument("a policy snapshot of " + std::to_string(snapshot.size()) +
+                                " floats, but its shape needs " +
                                 std::to_string(snapshot_size(shape)));
   }
   const std::size_t observations = size_of(shape.observations);
@@ -55,7 +59,8 @@ void Policy::perturb(std::span<const float> direction, float scale) {
 
 void Policy::act(std::span<const float> observation, std::span<float> action) {
   for (std::size_t i = 0; i < normal_.size(); ++i) {
-    normal_[i] = std::clamp((observation[i] - mean_[i]) * inverse_spread_[i], -kNormalMax, kNormalMax);
+    normal_[i] =
+        std::clamp((observation[i] - mean_[i]) * inverse_spread_[i], -kNormalMax, kNormalMax);
   }
   const std::span<const float> weights = weights_;
   if (shape_.hidden == 0) return affine(weights, normal_, action);
@@ -69,8 +74,8 @@ void save_policy(const std::filesystem::path& path, const SavedPolicy& policy) {
   std::ofstream file(path);
   file.precision(std::numeric_limits<float>::max_digits10);
   file << "rl_es-policy 1\n"
-       << policy.environment << ' ' << policy.shape.observations << ' ' << policy.shape.hidden << ' '
-       << policy.shape.actions << '\n';
+       << policy.environment << ' ' << policy.shape.observations << ' ' << policy.shape.hidden
+       << ' ' << policy.shape.actions << '\n';
   for (const float value : policy.snapshot) file << value << '\n';
   if (!file.flush()) throw std::runtime_error("cannot write the policy to " + path.string());
 }
@@ -81,12 +86,15 @@ SavedPolicy load_policy(const std::filesystem::path& path) {
   std::string magic;
   int version = 0;
   SavedPolicy policy;
-  file >> magic >> version >> policy.environment >> policy.shape.observations >> policy.shape.hidden >>
-      policy.shape.actions;
+  file >> magic >> version >> policy.environment >> policy.shape.observations >>
+      policy.shape.hidden >> policy.shape.actions;
   constexpr std::int32_t kSideMax = 1 << 12;  // a broken header must not ask for all memory
-  const auto plausible = [](std::int32_t side, std::int32_t least) { return side >= least && side <= kSideMax; };
-  if (!file || magic != "rl_es-policy" || version != 1 || !plausible(policy.shape.observations, 1) ||
-      !plausible(policy.shape.hidden, 0) || !plausible(policy.shape.actions, 1)) {
+  const auto plausible = [](std::int32_t side, std::int32_t least) {
+    return side >= least && side <= kSideMax;
+  };
+  if (!file || magic != "rl_es-policy" || version != 1 ||
+      !plausible(policy.shape.observations, 1) || !plausible(policy.shape.hidden, 0) ||
+      !plausible(policy.shape.actions, 1)) {
     throw std::runtime_error(path.string() + " is not a policy that rl_es wrote");
   }
   policy.snapshot.resize(snapshot_size(policy.shape));

@@ -13,7 +13,8 @@ namespace rl_es {
 namespace {
 
 std::filesystem::path scratch_file(const char* name) {
-  return std::filesystem::temp_directory_path() / ("rl_es-" + std::to_string(getpid()) + "-" + name);
+  return std::filesystem::temp_directory_path() /
+         ("rl_es-" + std::to_string(getpid()) + "-" + name);
 }
 
 TEST_CASE("a linear policy is a matrix with a bias over normalised observations") {
@@ -61,8 +62,11 @@ TEST_CASE("a snapshot of the wrong size is refused") {
 
 TEST_CASE("a saved policy comes back bit for bit") {
   const std::filesystem::path path = scratch_file("policy.txt");
-  SavedPolicy saved{.environment = "hopper", .shape = {.observations = 2, .hidden = 3, .actions = 2}, .snapshot = {}};
-  for (std::size_t i = 0; i < snapshot_size(saved.shape); ++i) saved.snapshot.push_back(1.0f / static_cast<float>(i + 3));
+  SavedPolicy saved{.environment = "hopper",
+                    .shape = {.observations = 2, .hidden = 3, .actions = 2},
+                    .snapshot = {}};
+  for (std::size_t i = 0; i < snapshot_size(saved.shape); ++i)
+    saved.snapshot.push_back(1.0f / static_cast<float>(i + 3));
 
   save_policy(path, saved);
   const SavedPolicy loaded = load_policy(path);
@@ -75,8 +79,9 @@ TEST_CASE("a saved policy comes back bit for bit") {
 
 TEST_CASE("a broken policy file is refused by name") {
   const std::filesystem::path path = scratch_file("broken.txt");
-  for (const char* content : {"", "rl_es-policy 2\nhopper 1 0 1\n", "rl_es-policy 1\nhopper -1 0 1\n",
-                              "rl_es-policy 1\nhopper 999999999 999999999 1\n", "rl_es-policy 1\nhopper 1 0 1\n0\n1\n"}) {
+  for (const char* content :
+       {"", "rl_es-policy 2\nhopper 1 0 1\n", "rl_es-policy 1\nhopper -1 0 1\n",
+        "rl_es-policy 1\nhopper 999999999 999999999 1\n", "rl_es-policy 1\nhopper 1 0 1\n0\n1\n"}) {
     CAPTURE(content);
     std::ofstream(path) << content;
 

@@ -19,30 +19,35 @@ TrainingReport small_report() {
   report.seconds = 2;
   report.control_seconds = 0.01;
   report.physics_steps = 2;
-  report.curve = {{.iteration = 0, .reward_mean = 0.1, .control_steps = 500, .shortest = 12, .longest = 80},
-                  {.iteration = 1, .reward_mean = 0.2, .control_steps = 700, .shortest = 20, .longest = 90}};
+  report.curve = {
+      {.iteration = 0, .reward_mean = 0.1, .control_steps = 500, .shortest = 12, .longest = 80},
+      {.iteration = 1, .reward_mean = 0.2, .control_steps = 700, .shortest = 20, .longest = 90}};
   report.best_snapshot = {0, 1, 0.5f, 0.25f};
   report.before = {{.distance = -0.5, .steps = 50, .fell = true}};
-  report.after = {{.distance = 3, .steps = 100, .air_steps = 75}, {.distance = 5, .steps = 100, .air_steps = 25}};
+  report.after = {{.distance = 3, .steps = 100, .air_steps = 75},
+                  {.distance = 5, .steps = 100, .air_steps = 25}};
   return report;
 }
 
 TEST_CASE("the summary tells distances, falls and steps as they were") {
   const std::string text = summary_text(small_report());
 
-  for (const char* part : {"2 iterations", "-0.50 m forward in 0.5 s", "1 of 1 episodes end in a fall",
-                           "4.00 m forward in 1.0 s (3.00 to 5.00 m), 50 % of it in the air, 0 of 2 episodes",
-                           "episodes of 12 to 90 steps"}) {
+  for (const char* part :
+       {"2 iterations", "-0.50 m forward in 0.5 s", "1 of 1 episodes end in a fall",
+        "4.00 m forward in 1.0 s (3.00 to 5.00 m), 50 % of it in the air, 0 of 2 episodes",
+        "episodes of 12 to 90 steps"}) {
     CAPTURE(part);
     CHECK(text.find(part) != text.npos);
   }
 }
 
 TEST_CASE("a report leaves five files, and its policy can be loaded") {
-  const std::filesystem::path folder = std::filesystem::temp_directory_path() / ("rl_es-report-" + std::to_string(getpid()));
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / ("rl_es-report-" + std::to_string(getpid()));
   write_report(folder / "inner", small_report());
 
-  for (const char* name : {"learning_curve.svg", "learning_curve.png", "learning_curve.csv", "policy.txt", "summary.txt"}) {
+  for (const char* name : {"learning_curve.svg", "learning_curve.png", "learning_curve.csv",
+                           "policy.txt", "summary.txt"}) {
     CAPTURE(name);
     CHECK(std::filesystem::file_size(folder / "inner" / name) > 0);
   }

@@ -24,13 +24,14 @@ void PolicyServer::use(std::span<const float> snapshot, std::int32_t version) {
 }
 
 ServedAction PolicyServer::act(std::span<const float> observation) {
-  ServedAction served{.action = std::vector<float>(static_cast<std::size_t>(shape_.actions)), .policy_version = version_};
+  ServedAction served{.action = std::vector<float>(static_cast<std::size_t>(shape_.actions)),
+                      .policy_version = version_};
   policy_.act(observation, served.action);
   return served;
 }
 
-Stint drive_robot(const mobula::ActorHandle<PolicyServer>& server, EnvironmentKind kind, std::uint64_t seed,
-                  double seconds) {
+Stint drive_robot(const mobula::ActorHandle<PolicyServer>& server, EnvironmentKind kind,
+                  std::uint64_t seed, double seconds) {
   Environment robot(kind);
   robot.reset(seed);
   std::vector<float> observation(static_cast<std::size_t>(robot.observation_size()));
@@ -41,23 +42,28 @@ Stint drive_robot(const mobula::ActorHandle<PolicyServer>& server, EnvironmentKi
     robot.observe(observation);
     const Clock::time_point asked = Clock::now();
     const ServedAction served = mobula::get(server.call<&PolicyServer::act>(observation));
-    stint.latencies_us.push_back(std::chrono::duration<float, std::micro>(Clock::now() - asked).count());
+    stint.latencies_us.push_back(
+        std::chrono::duration<float, std::micro>(Clock::now() - asked).count());
     stint.newest_version = std::max(stint.newest_version, served.policy_version);
-    if (robot.step(served.action).done) robot.reset(mix_seed({seed, static_cast<std::uint64_t>(i)}));
+    if (robot.step(served.action).done)
+      robot.reset(mix_seed({seed, static_cast<std::uint64_t>(i)}));
     // A robot acts at its own pace: what is measured is the answer to a lone request.
-    due += std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(robot.control_seconds()));
+    due += std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double>(robot.control_seconds()));
     std::this_thread::sleep_until(due);
   }
   return stint;
 }
 
-ServingWatch::ServingWatch(mobula::ActorHandle<PolicyServer> server, EnvironmentKind environment, std::uint64_t seed)
+ServingWatch::ServingWatch(mobula::ActorHandle<PolicyServer> server, EnvironmentKind environment,
+                           std::uint64_t seed)
     : server_(std::move(server)), environment_(environment), seed_(seed) {
   start();
 }
 
 void ServingWatch::poll() {
-  if (mobula::wait(std::vector{running_}, {.timeout = std::chrono::nanoseconds(0)}).ready.empty()) return;
+  if (mobula::wait(std::vector{running_}, {.timeout = std::chrono::nanoseconds(0)}).ready.empty())
+    return;
   take(mobula::get(running_));
   start();
 }
@@ -67,7 +73,8 @@ void ServingWatch::finish() { take(mobula::get(running_)); }
 void ServingWatch::start() {
   seed_ = scramble(seed_);
   // Without a CPU of its own: it mostly sleeps, and must run however busy the simulators are.
-  running_ = mobula::remote<drive_robot>.with({.num_cpus = 0})(server_, environment_, seed_, kStintSeconds);
+  running_ = mobula::remote<drive_robot>.with({.num_cpus = 0})(server_, environment_, seed_,
+                                                               kStintSeconds);
 }
 
 void ServingWatch::take(const Stint& stint) {
@@ -80,7 +87,8 @@ void ServingWatch::take(const Stint& stint) {
 
 double percentile(std::vector<float> values, double p) {
   if (values.empty()) return 0;
-  const auto nth = values.begin() + static_cast<std::ptrdiff_t>(p * static_cast<double>(values.size() - 1) + 0.5);
+  const auto nth = values.begin() +
+                   static_cast<std::ptrdiff_t>(p * static_cast<double>(values.size() - 1) + 0.5);
   std::nth_element(values.begin(), nth, values.end());
   return static_cast<double>(*nth);
 }

@@ -44,13 +44,14 @@ struct Stint {
 };
 
 // A task: drives the robot for `seconds` of real time, one request for each control step.
-Stint drive_robot(const mobula::ActorHandle<PolicyServer>& server, EnvironmentKind environment, std::uint64_t seed,
-                  double seconds);
+Stint drive_robot(const mobula::ActorHandle<PolicyServer>& server, EnvironmentKind environment,
+                  std::uint64_t seed, double seconds);
 
 // Keeps one client task going and gathers what the stints report.
 class ServingWatch {
  public:
-  ServingWatch(mobula::ActorHandle<PolicyServer> server, EnvironmentKind environment, std::uint64_t seed);
+  ServingWatch(mobula::ActorHandle<PolicyServer> server, EnvironmentKind environment,
+               std::uint64_t seed);
 
   // Takes the report of a stint that is over and starts the next. Never blocks.
   void poll();

@@ -17,19 +17,25 @@ std::string number(double value) {
 
 std::string paint(const char* property, Color color) {
   char text[80];
-  std::snprintf(text, sizeof text, " %s=\"#%02x%02x%02x\"", property, color.red, color.green, color.blue);
+  std::snprintf(text, sizeof text, " %s=\"#%02x%02x%02x\"", property, color.red, color.green,
+                color.blue);
   std::string out = text;
-  if (color.alpha < 1) out += std::string(" ") + property + "-opacity=\"" + number(color.alpha) + "\"";
+  if (color.alpha < 1)
+    out += std::string(" ") + property + "-opacity=\"" + number(color.alpha) + "\"";
   return out;
 }
 
 std::string escaped(std::string_view text) {
   std::string out;
   for (const char letter : text) {
-    if (letter == '<') out += "&lt;";
-    else if (letter == '>') out += "&gt;";
-    else if (letter == '&') out += "&amp;";
-    else out += letter;
+    if (letter == '<')
+      out += "&lt;";
+    else if (letter == '>')
+      out += "&gt;";
+    else if (letter == '&')
+      out += "&amp;";
+    else
+      out += letter;
   }
   return out;
 }
@@ -48,13 +54,15 @@ class SvgCanvas final : public Canvas {
   SvgCanvas(int width, int height) {
     const std::string w = std::to_string(width);
     const std::string h = std::to_string(height);
-    body_ = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + w + "\" height=\"" + h + "\" viewBox=\"0 0 " + w + ' ' +
-            h + "\" font-family=\"Inter, Helvetica Neue, Helvetica, Arial, sans-serif\">\n";
+    body_ = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + w + "\" height=\"" + h +
+            "\" viewBox=\"0 0 " + w + ' ' + h +
+            "\" font-family=\"Inter, Helvetica Neue, Helvetica, Arial, sans-serif\">\n";
   }
 
   void line(std::span<const Point> points, Color color, double width) override {
-    body_ += "<polyline points=\"" + list(points) + "\" fill=\"none\"" + paint("stroke", color) + " stroke-width=\"" +
-             number(width) + "\" stroke-linecap=\"round\" stroke-linejoin=\"round\"/>\n";
+    body_ += "<polyline points=\"" + list(points) + "\" fill=\"none\"" + paint("stroke", color) +
+             " stroke-width=\"" + number(width) +
+             "\" stroke-linecap=\"round\" stroke-linejoin=\"round\"/>\n";
   }
 
   void area(std::span<const Point> outline, Color color) override {
@@ -65,8 +73,9 @@ class SvgCanvas final : public Canvas {
     static constexpr const char* kAnchors[] = {"start", "middle", "end"};
     const std::string x = number(at.x);
     const std::string y = number(at.y);
-    body_ += "<text x=\"" + x + "\" y=\"" + y + "\" font-size=\"" + number(style.size) + "\" text-anchor=\"" +
-             kAnchors[static_cast<int>(style.anchor)] + "\"" + paint("fill", style.color);
+    body_ += "<text x=\"" + x + "\" y=\"" + y + "\" font-size=\"" + number(style.size) +
+             "\" text-anchor=\"" + kAnchors[static_cast<int>(style.anchor)] + "\"" +
+             paint("fill", style.color);
     if (style.bold) body_ += " font-weight=\"600\"";
     if (style.upwards) body_ += " transform=\"rotate(-90 " + x + ' ' + y + ")\"";
     body_ += '>';
@@ -86,6 +95,8 @@ class SvgCanvas final : public Canvas {
 
 }  // namespace
 
-std::unique_ptr<Canvas> svg_canvas(int width, int height) { return std::make_unique<SvgCanvas>(width, height); }
+std::unique_ptr<Canvas> svg_canvas(int width, int height) {
+  return std::make_unique<SvgCanvas>(width, height);
+}
 
 }  // namespace rl_es

@@ -21,24 +21,27 @@ constexpr int kCallsAhead = 2;
 
 }  // namespace
 
-std::vector<Episode> play_trials(EnvironmentKind environment, const PolicyShape& shape, std::span<const float> snapshot,
-                                 std::uint64_t seed, std::int32_t episodes) {
+std::vector<Episode> play_trials(EnvironmentKind environment, const PolicyShape& shape,
+                                 std::span<const float> snapshot, std::uint64_t seed,
+                                 std::int32_t episodes) {
   return play_policy(environment_here(environment), shape, snapshot, seed, episodes);
 }
 
-PairResult play_pair_here(const Recipe& recipe, std::span<const float> snapshot, std::span<const float> noise,
-                          std::int32_t iteration, std::int32_t pair) {
+PairResult play_pair_here(const Recipe& recipe, std::span<const float> snapshot,
+                          std::span<const float> noise, std::int32_t iteration, std::int32_t pair) {
   return play_pair(environment_here(recipe.environment), recipe, snapshot, noise, iteration, pair);
 }
 
-Training::Training(const Recipe& recipe, int workers) : recipe_(recipe), task_workers_(workers - workers / 2) {
+Training::Training(const Recipe& recipe, int workers)
+    : recipe_(recipe), task_workers_(workers - workers / 2) {
   std::vector<float> noise(recipe.noise_floats);
   fill_noise(noise, recipe.seed);
   noise_ = mobula::put(noise);
   snapshot_ = mobula::put(Learner(recipe).snapshot());
   best_snapshot_ = snapshot_;
   learner_ = mobula::actor<Learner>(recipe);
-  for (int i = 0; i < workers / 2; ++i) simulators_.push_back(mobula::actor<Simulator>.with({.num_cpus = 1})(recipe));
+  for (int i = 0; i < workers / 2; ++i)
+    simulators_.push_back(mobula::actor<Simulator>.with({.num_cpus = 1})(recipe));
 }
 
 IterationSummary Training::iterate(const std::function<void(int)>& tick) {
@@ -80,15 +83,17 @@ std::vector<PairResult> Training::play_all_pairs(const std::function<void(int)>&
         const mobula::Ref<PairResult> result =
             lane == task_lane
                 ? mobula::remote<play_pair_here>(recipe_, snapshot_, noise_, iteration_, next_pair)
-                : simulators_[lane].call<&Simulator::play>(snapshot_, noise_, iteration_, next_pair);
+                : simulators_[lane].call<&Simulator::play>(snapshot_, noise_, iteration_,
+                                                           next_pair);
         in_flight.push_back(result);
         lane_of.emplace(result, lane);
         ++calls_;
       }
     }
-    if (next_pair == recipe_.pairs && !trials) {  // last, so that they fill the gap behind the slowest pairs
-      trials = mobula::remote<play_trials>(recipe_.environment, recipe_.shape, snapshot_, trial_seed(recipe_, iteration_),
-                                           kTrialEpisodes);
+    if (next_pair == recipe_.pairs &&
+        !trials) {  // last, so that they fill the gap behind the slowest pairs
+      trials = mobula::remote<play_trials>(recipe_.environment, recipe_.shape, snapshot_,
+                                           trial_seed(recipe_, iteration_), kTrialEpisodes);
       ++calls_;
     }
     auto [ready, pending] = mobula::wait(in_flight, {.timeout = std::chrono::milliseconds(100)});

@@ -18,19 +18,20 @@
 namespace rl_es {
 
 // A task: plays the policy as it is, in this worker's own simulation.
-std::vector<Episode> play_trials(EnvironmentKind environment, const PolicyShape& shape, std::span<const float> snapshot,
-                                 std::uint64_t seed, std::int32_t episodes);
+std::vector<Episode> play_trials(EnvironmentKind environment, const PolicyShape& shape,
+                                 std::span<const float> snapshot, std::uint64_t seed,
+                                 std::int32_t episodes);
 
 // A task: one antithetic pair, in this worker's own simulation.
-PairResult play_pair_here(const Recipe& recipe, std::span<const float> snapshot, std::span<const float> noise,
-                          std::int32_t iteration, std::int32_t pair);
+PairResult play_pair_here(const Recipe& recipe, std::span<const float> snapshot,
+                          std::span<const float> noise, std::int32_t iteration, std::int32_t pair);
 
 // The same as an actor that keeps its model.
 class Simulator {
  public:
   explicit Simulator(const Recipe& recipe) : recipe_(recipe), environment_(recipe.environment) {}
-  PairResult play(std::span<const float> snapshot, std::span<const float> noise, std::int32_t iteration,
-                  std::int32_t pair) {
+  PairResult play(std::span<const float> snapshot, std::span<const float> noise,
+                  std::int32_t iteration, std::int32_t pair) {
     return play_pair(environment_, recipe_, snapshot, noise, iteration, pair);
   }
 
@@ -46,7 +47,8 @@ class Training {
   // workers: CPUs to simulate on; half of them are given to simulator actors, rounded down.
   Training(const Recipe& recipe, int workers);
 
-  // One step of learning. tick(pairs_done) is called as results come in and at least ten times a second.
+  // One step of learning. tick(pairs_done) is called as results come in and at least ten times a
+  // second.
   IterationSummary iterate(const std::function<void(int)>& tick);
 
   int iteration() const { return iteration_; }
@@ -62,7 +64,8 @@ class Training {
   double best_distance() const { return best_distance_; }
 
  private:
-  std::vector<PairResult> play_all_pairs(const std::function<void(int)>& tick, mobula::Ref<std::vector<Episode>>& trials);
+  std::vector<PairResult> play_all_pairs(const std::function<void(int)>& tick,
+                                         mobula::Ref<std::vector<Episode>>& trials);
   Floats sum_of_directions(const std::vector<float>& rank_weights);
 
   Recipe recipe_;

@@ -384,7 +384,8 @@ void Recovery::drop_contents(Record& record) {
   if (record.result_kind == shm::ResultKind::Stored) memory_.give_back(record.result_at());
 }
 
-// Does this record of a dead owner still need what the owner held: as arguments, or inside of a put?
+// Does this record of a dead owner still need what the owner held: as arguments, or inside of a
+// put?
 bool Recovery::needs_holds(Record& record) {
   const std::uint64_t state = record.state.load(std::memory_order_acquire);
   if (word::state(state) == State::Free || record.kind == shm::Kind::Join) return false;

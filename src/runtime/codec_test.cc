@@ -99,7 +99,8 @@ struct Chain {
 
 struct Wide {
   int a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19, a20;
-  std::string b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16, b17, b18, b19, b20;
+  std::string b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15, b16, b17, b18, b19,
+      b20;
   bool operator==(const Wide&) const = default;
 };
 
@@ -247,7 +248,9 @@ struct mobula::codec<robots::Celsius> {
 
 template <>
 struct mobula::codec<robots::Cached> {
-  static void encode(Writer& writer, const robots::Cached& value) { mobula::encode(writer, value.value); }
+  static void encode(Writer& writer, const robots::Cached& value) {
+    mobula::encode(writer, value.value);
+  }
   static robots::Cached decode(Reader& reader) { return {mobula::decode<int>(reader), 0}; }
 };
 
@@ -265,7 +268,9 @@ struct mobula::codec<robots::Greedy> {
 
 template <class T>
 struct mobula::codec<robots::Handle<T>> {
-  static void encode(Writer& writer, const robots::Handle<T>& handle) { writer.ref(handle.address); }
+  static void encode(Writer& writer, const robots::Handle<T>& handle) {
+    writer.ref(handle.address);
+  }
   static robots::Handle<T> decode(Reader& reader) { return {reader.ref()}; }
 };
 
@@ -278,13 +283,16 @@ using namespace robots;
 class Bytes {
  public:
   explicit Bytes(std::size_t size, std::size_t offset = 0)
-      : size_(size), offset_(offset), memory_(static_cast<std::byte*>(
-                                          ::operator new(offset + size, std::align_val_t{64}))) {}
+      : size_(size),
+        offset_(offset),
+        memory_(static_cast<std::byte*>(::operator new(offset + size, std::align_val_t{64}))) {}
   Bytes(const std::byte* data, std::size_t size) : Bytes(size) {
     if (size != 0) std::memcpy(this->data(), data, size);
   }
   Bytes(Bytes&& other) noexcept
-      : size_(other.size_), offset_(other.offset_), memory_(std::exchange(other.memory_, nullptr)) {}
+      : size_(other.size_),
+        offset_(other.offset_),
+        memory_(std::exchange(other.memory_, nullptr)) {}
   Bytes& operator=(Bytes&&) = delete;
   ~Bytes() { ::operator delete(memory_, std::align_val_t{64}); }
 
@@ -371,7 +379,8 @@ void for_each_sample(Visit&& visit) {
   visit("vector<int>", std::vector<int>{1, 2, 3});
   visit("large vector<double>", std::vector<double>(300, 0.25));
   visit("vector<long double>", std::vector<long double>{1, 2});
-  visit("vector<bool>", std::vector<bool>{true, false, true, true, false, false, true, false, true});
+  visit("vector<bool>",
+        std::vector<bool>{true, false, true, true, false, false, true, false, true});
   visit("empty vector<bool>", std::vector<bool>());
   visit("vector<vector<bool>>", std::vector<std::vector<bool>>{{}, {true}, {false, true}});
   visit("vector<string>", std::vector<std::string>{"a", "", "ccc"});
@@ -432,10 +441,11 @@ void for_each_sample(Visit&& visit) {
   visit("vector of such", std::vector<Token>(10, Token(1, 2)));
   visit("map of such", std::map<std::tuple<>, Token>{{{}, Token(1, 2)}});
   visit("refs", Job{{{{1, 2}}, {{3, 4}}}, {{5, 6}}});
-  visit("mixture", std::map<std::string, std::variant<std::vector<Arm>, std::optional<std::pair<Tree, Pose>>>>{
-                       {"arms", std::vector<Arm>{long_arm(), {}}},
-                       {"pair", std::optional(std::pair(small_tree(), Pose{}))},
-                       {"none", std::optional<std::pair<Tree, Pose>>()}});
+  visit("mixture",
+        std::map<std::string, std::variant<std::vector<Arm>, std::optional<std::pair<Tree, Pose>>>>{
+            {"arms", std::vector<Arm>{long_arm(), {}}},
+            {"pair", std::optional(std::pair(small_tree(), Pose{}))},
+            {"none", std::optional<std::pair<Tree, Pose>>()}});
 }
 
 }  // namespace
@@ -494,7 +504,8 @@ TEST_CASE("no bytes, whoever wrote them, do harm") {
       for (std::size_t at = 0; at < bytes.size(); ++at) {
         bytes.data()[at] = damaged ? good.data()[at] : std::byte(random() % (i % 3 == 0 ? 256 : 3));
       }
-      for (std::size_t flips = damaged && !(bytes.size() == 0) ? 1 + random() % 4 : 0; flips > 0; --flips) {
+      for (std::size_t flips = damaged && !(bytes.size() == 0) ? 1 + random() % 4 : 0; flips > 0;
+           --flips) {
         bytes.data()[random() % bytes.size()] = std::byte(random());
       }
       Reader reader(bytes.data(), bytes.size());
@@ -509,8 +520,8 @@ TEST_CASE("no bytes, whoever wrote them, do harm") {
   });
 
   CHECK(cases >= 100000);
-  CHECK(read > cases / 20);   // the noise reaches into the decoders,
-  CHECK(read < cases);        // and not all of it passes
+  CHECK(read > cases / 20);  // the noise reaches into the decoders,
+  CHECK(read < cases);  // and not all of it passes
 }
 
 TEST_CASE("a count that the bytes cannot hold is refused before memory is asked for") {
@@ -521,8 +532,9 @@ TEST_CASE("a count that the bytes cannot hold is refused before memory is asked 
     Reader reader(bytes.data(), bytes.size());
     return refuses([&] { static_cast<void>(mobula::decode<T>(reader)); });
   };
-  for (const std::uint64_t count : {std::uint64_t{17}, std::uint64_t{1} << 32, std::uint64_t{1} << 61,
-                                    (std::uint64_t{1} << 61) + 1, ~std::uint64_t{0}}) {
+  for (const std::uint64_t count :
+       {std::uint64_t{17}, std::uint64_t{1} << 32, std::uint64_t{1} << 61,
+        (std::uint64_t{1} << 61) + 1, ~std::uint64_t{0}}) {
     INFO(count);
 
     CHECK(refuses_count(count, static_cast<std::string*>(nullptr)));
@@ -569,9 +581,11 @@ TEST_CASE("a value that nests too deep is refused, before the stack ends, by bot
     return head;
   };
   Bytes hostile(10'000'000);  // each five bytes: one more Chain
-  for (std::size_t at = 0; at < hostile.size(); ++at) hostile.data()[at] = std::byte(at % 5 == 4 ? 1 : 0);
+  for (std::size_t at = 0; at < hostile.size(); ++at)
+    hostile.data()[at] = std::byte(at % 5 == 4 ? 1 : 0);
   Bytes trees(10'000'000);
-  for (std::size_t at = 0; at < trees.size(); ++at) trees.data()[at] = std::byte(at % 12 == 4 ? 1 : 0);
+  for (std::size_t at = 0; at < trees.size(); ++at)
+    trees.data()[at] = std::byte(at % 12 == 4 ? 1 : 0);
 
   Reader chain_reader(hostile.data(), hostile.size());
   Reader tree_reader(trees.data(), trees.size());
@@ -593,7 +607,8 @@ TEST_CASE("values that can only be moved travel") {
 
   const auto names_back = decoded<Names>(encoded(names));
   const auto arms_back = decoded<std::map<int, std::vector<std::unique_ptr<Arm>>>>(encoded(arms));
-  const auto const_back = decoded<std::unique_ptr<const int>>(encoded(std::make_unique<const int>(3)));
+  const auto const_back =
+      decoded<std::unique_ptr<const int>>(encoded(std::make_unique<const int>(3)));
   const auto variant_back = decoded<std::variant<int, std::unique_ptr<int>>>(
       encoded(std::variant<int, std::unique_ptr<int>>(std::make_unique<int>(4))));
 
@@ -696,26 +711,33 @@ TEST_CASE("a variant without value is refused") {
 
 TEST_CASE("what can travel and what cannot is known when compiling") {
   static_assert(Encodable<int> && Encodable<const int> && Encodable<Color> && Encodable<std::byte>);
-  static_assert(Encodable<Arm> && Encodable<Tree> && Encodable<Chain> && Encodable<Grid> && Encodable<Wide>);
-  static_assert(Encodable<std::monostate> && Encodable<Celsius> && Encodable<GreedyFirst> && Encodable<Job>);
+  static_assert(Encodable<Arm> && Encodable<Tree> && Encodable<Chain> && Encodable<Grid> &&
+                Encodable<Wide>);
+  static_assert(Encodable<std::monostate> && Encodable<Celsius> && Encodable<GreedyFirst> &&
+                Encodable<Job>);
   static_assert(Encodable<std::unique_ptr<Tree>>);
 
-  static_assert(!Encodable<void> && !Encodable<int&> && !Encodable<int*> && !Encodable<const char*>);
-  static_assert(!Encodable<int[3]> && !Encodable<int()> && !Encodable<int (*)()> && !Encodable<std::nullptr_t>);
+  static_assert(!Encodable<void> && !Encodable<int&> && !Encodable<int*> &&
+                !Encodable<const char*>);
+  static_assert(!Encodable<int[3]> && !Encodable<int()> && !Encodable<int (*)()> &&
+                !Encodable<std::nullptr_t>);
   static_assert(!Encodable<int Pose::*> && !Encodable<volatile int>);
   static_assert(!Encodable<std::string_view> && !Encodable<std::span<const int>>);
   static_assert(!Encodable<std::vector<std::string_view>> && !Encodable<WithView>);
   static_assert(!Encodable<Derived> && !Encodable<DerivedFromEmpty>);
   static_assert(!Encodable<DerivedVector> && !Encodable<HiddenVector>);
-  static_assert(!Encodable<WithPointer> && !Encodable<WithReference> && !Encodable<WithDefaultReference>);
+  static_assert(!Encodable<WithPointer> && !Encodable<WithReference> &&
+                !Encodable<WithDefaultReference>);
   static_assert(!Encodable<WithUnion> && !Encodable<Either> && !Encodable<WithFunction>);
   static_assert(!Encodable<WithMutex> && !Encodable<WithThread> && !Encodable<HidesBadPart>);
-  static_assert(!Encodable<std::mutex> && !Encodable<std::any> && !Encodable<std::function<void()>>);
+  static_assert(!Encodable<std::mutex> && !Encodable<std::any> &&
+                !Encodable<std::function<void()>>);
   static_assert(!Encodable<std::shared_ptr<int>> && !Encodable<std::unique_ptr<int[]>>);
   static_assert(!Encodable<std::unique_ptr<Abstract>> && !Encodable<Incomplete>);
   static_assert(!Encodable<std::unique_ptr<Incomplete>> && !Encodable<std::vector<Incomplete>>);
   static_assert(!Encodable<std::unique_ptr<int, void (*)(int*)>> && !Encodable<std::atomic<int>>);
-  static_assert(!Encodable<TooWide> && !Encodable<std::tuple<int&>> && !Encodable<std::pair<int*, int>>);
+  static_assert(!Encodable<TooWide> && !Encodable<std::tuple<int&>> &&
+                !Encodable<std::pair<int*, int>>);
   static_assert(!Encodable<decltype([] {})>);
 
   CHECK(Encodable<Arm>);
@@ -723,13 +745,15 @@ TEST_CASE("what can travel and what cannot is known when compiling") {
 
 TEST_CASE("plain data is told from what only can be copied byte by byte") {
   static_assert(is_flat_v<int> && is_flat_v<Pose> && is_flat_v<Reading> && is_flat_v<FlatGrid>);
-  static_assert(is_flat_v<std::complex<float>> && is_flat_v<std::array<Pose, 2>> && is_flat_v<Empty>);
+  static_assert(is_flat_v<std::complex<float>> && is_flat_v<std::array<Pose, 2>> &&
+                is_flat_v<Empty>);
   static_assert(is_flat_v<std::chrono::nanoseconds> && is_flat_v<Color>);
 
   static_assert(std::is_trivially_copyable_v<WithPointer> && !is_flat_v<WithPointer>);
   static_assert(std::is_trivially_copyable_v<Handle<int>> && !is_flat_v<Handle<int>>);
   static_assert(std::is_trivially_copyable_v<Cached> && !is_flat_v<std::array<Cached, 2>>);
-  static_assert(!is_flat_v<int*> && !is_flat_v<std::string> && !is_flat_v<Arm> && !is_flat_v<Derived>);
+  static_assert(!is_flat_v<int*> && !is_flat_v<std::string> && !is_flat_v<Arm> &&
+                !is_flat_v<Derived>);
   static_assert(!is_flat_v<std::string_view> && !is_flat_v<std::optional<int>> && !is_flat_v<void>);
   static_assert(!is_flat_v<Incomplete>);
 

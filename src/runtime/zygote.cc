@@ -23,9 +23,9 @@
 namespace mobula::runtime {
 namespace {
 
-// With more busy processes than cores, one that is woken waits for the end of a running one's time slice: 3 ms by
-// default, which is what an actor's answer would take while simulations run. Shorter slices let it in
-// sooner, and actors, which mostly answer, before tasks, which mostly compute.
+// With more busy processes than cores, one that is woken waits for the end of a running one's time
+// slice: 3 ms by default, which is what an actor's answer would take while simulations run. Shorter
+// slices let it in sooner, and actors, which mostly answer, before tasks, which mostly compute.
 constexpr std::uint64_t kWorkerSliceNs = 1'000'000;
 constexpr std::uint64_t kActorSliceNs = 200'000;
 

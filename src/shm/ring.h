@@ -16,9 +16,9 @@
 namespace mobula::shm {
 
 struct RingStage {
-  std::atomic<std::uint64_t> start;    // first index that lies in this stage
+  std::atomic<std::uint64_t> start;  // first index that lies in this stage
   std::atomic<std::uint64_t> storage;  // heap offset of the entries
-  std::atomic<std::uint64_t> mask;     // entries - 1
+  std::atomic<std::uint64_t> mask;  // entries - 1
 };
 
 inline constexpr std::uint32_t kRingStagesMax = 24;
