@@ -50,6 +50,11 @@ int throw_out_of_range(int n) {
   return static_cast<int>(std::vector<int>(1).at(static_cast<std::size_t>(n)));
 }
 int throw_custom(int) { throw Custom(); }
+int throw_own_error(int) { throw mobula::ObjectStoreFullError("a task's own"); }
+struct Registered : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+int throw_registered(int) { throw Registered("registered"); }
 int throw_int(int n) { throw n; }
 int throw_text(int) { throw "plain text"; }
 int throw_null_text(int) { throw static_cast<const char*>(nullptr); }
@@ -245,6 +250,11 @@ TEST_CASE("rethrow_cause throws the cause in its own type where that is known he
   CHECK_THROWS_AS(error_of(remote<throw_bad_alloc>(1)).rethrow_cause(), std::bad_alloc);
   CHECK_THROWS_AS(error_of(remote<throw_string>(1)).rethrow_cause(), std::string);
   CHECK_THROWS_AS(error_of(remote<throw_custom>(1)).rethrow_cause(), TaskError);
+  CHECK_THROWS_AS(error_of(remote<throw_own_error>(1)).rethrow_cause(),
+                  mobula::ObjectStoreFullError);
+  CHECK_THROWS_AS(error_of(remote<throw_registered>(1)).rethrow_cause(), TaskError);
+  mobula::register_exception<Registered>();
+  CHECK_THROWS_AS(error_of(remote<throw_registered>(1)).rethrow_cause(), Registered);
   try {
     error_of(remote<throw_int>(42)).rethrow_cause();
   } catch (const int number) {

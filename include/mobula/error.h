@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <typeinfo>
 #include <utility>
 
 namespace mobula {
@@ -68,8 +69,9 @@ class TaskError : public Error {
   const std::string& task_id() const noexcept { return origin_->task_id; }
   std::uint32_t attempt() const noexcept { return origin_->attempt; }
 
-  // Throws the cause in its own type where the type is known here (the standard exceptions with a
-  // message, those of Mobula, and what register_exception named); otherwise throws this TaskError.
+  // Throws the cause in its own type where that is known here: the standard exceptions that have a
+  // message, Mobula's errors that have nothing else, int, std::string, and what
+  // register_exception<E>() named. Otherwise throws this TaskError.
   [[noreturn]] void rethrow_cause() const;
 
  private:
@@ -119,5 +121,13 @@ namespace detail {
 using RethrowAs = void (*)(const std::string& message);
 void register_exception(const char* mangled_name, RethrowAs rethrow);
 }  // namespace detail
+
+// Lets TaskError::rethrow_cause throw E, of which only the text travels, in its own type:
+// E(std::string). Before the get.
+template <class E>
+void register_exception() {
+  detail::register_exception(typeid(E).name(),
+                             [](const std::string& message) { throw E(message); });
+}
 
 }  // namespace mobula

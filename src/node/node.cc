@@ -144,6 +144,7 @@ int Node::run() {
       timeout = quiet_looks_ < kQuietLooks ? kTickMs : orphans ? kOrphanTickMs : -1;
       // Announced before the last look: who pushes or blocks after it sees the flag and rings.
       memory_.header().daemon_sleeps.store(1, std::memory_order_seq_cst);
+      std::atomic_thread_fence(std::memory_order_seq_cst);
       const bool was_busy = busy_;
       look_round();
       if (busy_ && !was_busy) timeout = kTickMs;

@@ -48,6 +48,16 @@ void register_standard() {
   add(typeid(std::domain_error), &rethrow_as<std::domain_error>);
   add(typeid(std::length_error), &rethrow_as<std::length_error>);
   add(typeid(std::out_of_range), &rethrow_as<std::out_of_range>);
+  add(typeid(Error), &rethrow_as<Error>);
+  add(typeid(ActorDiedError), &rethrow_as<ActorDiedError>);
+  add(typeid(ActorUnavailableError), &rethrow_as<ActorUnavailableError>);
+  add(typeid(TaskCancelledError), &rethrow_as<TaskCancelledError>);
+  add(typeid(GetTimeoutError), &rethrow_as<GetTimeoutError>);
+  add(typeid(ObjectStoreFullError), &rethrow_as<ObjectStoreFullError>);
+  add(typeid(OutOfMemoryError), &rethrow_as<OutOfMemoryError>);
+  add(typeid(UnschedulableError), &rethrow_as<UnschedulableError>);
+  add(typeid(FunctionNotFoundError), &rethrow_as<FunctionNotFoundError>);
+  add(typeid(DecodeError), &rethrow_as<DecodeError>);
   add(typeid(std::bad_alloc), [](const std::string&) { throw std::bad_alloc(); });
   add(typeid(int), [](const std::string& text) { throw std::atoi(text.c_str()); });
   add(typeid(std::string), [](const std::string& text) { throw text; });
@@ -176,13 +186,11 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
         what += "could not be constructed (get its handle's ready() for the cause)";
         break;
       case shm::Death::OutOfScope: what += "has ended, since no handle to it was left"; break;
-      case shm::Death::Unschedulable: what += "can never be placed on this node"; break;
       case shm::Death::NotStarted:
         what +=
             "could not be started: the node has no process, file descriptor or memory left for its "
             "worker (see ulimit -n, ulimit -u)";
         break;
-      case shm::Death::SessionOver: what += "ended with its session"; break;
       default: what += "died: its process " + std::to_string(error.pid) + " " + how();
     }
     what += code == ErrorCode::kActorDied

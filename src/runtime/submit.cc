@@ -100,7 +100,11 @@ class Dependencies {
 
   void hang_edges(Record& record, Address address, std::span<const RefAddress> targets,
                   std::size_t room) {
-    const std::size_t edges = std::min(targets.size(), room);
+    // One edge per target if they fit; otherwise as few joins as hold them all, so that these are
+    // full.
+    const std::size_t joins =
+        (targets.size() + shm::kJoinDependencies - 1) / shm::kJoinDependencies;
+    const std::size_t edges = targets.size() <= room ? targets.size() : std::min(joins, room);
     record.dependencies = static_cast<std::uint8_t>(edges);
     const std::uint32_t bits = (1u << edges) - 1;
     record.join.store(shm::dependents::join_word(address.generation, bits | kSubmission),

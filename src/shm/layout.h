@@ -71,7 +71,7 @@ inline constexpr std::uint32_t kHoldsPerSegment = kSegmentSize / sizeof(HoldEntr
 enum class ProcessRole : std::uint32_t { None, Driver, Worker, Actor, Daemon };
 
 // What a process waits for, as `mobula` tools show it.
-enum class WaitReason : std::uint32_t { None, Task, AnyTask, Work, Memory, Daemon };
+enum class WaitReason : std::uint32_t { None, Task, AnyTask, Memory };
 
 // One per process. The process writes it, but for `assigned_class`, `class_slot` and `must_leave`,
 // which are the daemon's.
@@ -89,7 +89,6 @@ struct alignas(kCacheLine) Process {
       works_for;  // the class it takes tasks of at present, or kNone: the answer to assigned_class
   std::atomic<std::uint32_t> wait_reason;  // WaitReason
   std::atomic<std::uint64_t> waits_for;  // record address
-  std::atomic<std::uint64_t> idle_since_ns;  // monotonic; 0 while it works
   std::atomic<std::uint64_t> tasks_done;
   std::atomic<std::uint32_t>
       hold_segments[kHoldSegmentsMax];  // its hold table; kNone: not leased yet
@@ -121,7 +120,7 @@ struct WalkNote {
   std::atomic<std::uint32_t> generation;  // of the dependent record of `link`
 };
 
-enum class ParticipantState : std::uint32_t { Free, Live, Orphaned };
+enum class ParticipantState : std::uint32_t { Free, Live };
 
 // One per thread that submits or executes: the writer of one ledger. Only that thread writes it,
 // but for `state`.
@@ -142,7 +141,7 @@ struct alignas(kCacheLine) Participant {
   WalkNote walk[2];
 };
 
-enum class ClassState : std::uint32_t { Free, Open, Closing, Dead };
+enum class ClassState : std::uint32_t { Free, Open, Dead };
 enum class ClassKind : std::uint32_t { Task, Actor };
 
 // Why an actor no longer answers; written by the daemon before the class is Dead.
@@ -158,9 +157,6 @@ enum class Death : std::uint32_t {
   Killed,
   ConstructorFailed,
   OutOfScope,
-  Exited,
-  SessionOver,
-  Unschedulable,
   NotStarted
 };
 

@@ -101,8 +101,6 @@ inline constexpr std::uint8_t kArgsHaveRefs = 2;  // a table of held refs ends t
 inline constexpr std::uint8_t kResultHasRefs = 4;  // a table of held refs ends the result
 inline constexpr std::uint8_t kRetryExceptions = 8;
 inline constexpr std::uint8_t kNamed = 16;  // the arguments begin with the task's name
-inline constexpr std::uint8_t kJoinRoot =
-    32;  // dependency 0 is a join record that stands for all references
 }  // namespace flag
 
 // Where a stored value lies (extents.h).
