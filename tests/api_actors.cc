@@ -113,6 +113,13 @@ struct CrashesAtBirth {
   CrashesAtBirth() { ::kill(::getpid(), SIGKILL); }
   int ok() const { return 1; }
 };
+struct CountsBirths {
+  explicit CountsBirths(const std::string& file) {
+    mobula::test::count_in(file);
+    ::kill(::getpid(), SIGKILL);
+  }
+  int ok() const { return 1; }
+};
 
 int square(int x) { return x * x; }
 int gated(std::string gate, int value) {
@@ -354,6 +361,21 @@ TEST_CASE("a constructor that crashes gives an error in finite time") {
 
   CHECK_THROWS_AS(mobula::get(crashing.call<&CrashesAtBirth::ok>(), 20s), mobula::ActorDiedError);
   CHECK_THROWS_AS(mobula::get(stubborn.call<&CrashesAtBirth::ok>(), 20s), mobula::ActorDiedError);
+}
+
+TEST_CASE("an actor that dies again and again is started less and less often") {
+  Scratch scratch;
+  {
+    const auto hopeless = actor<CountsBirths>.with({.max_restarts = -1})(scratch.file("births"));
+    CHECK_THROWS_AS(mobula::get(hopeless.call<&CountsBirths::ok>(), 700ms),
+                    mobula::GetTimeoutError);
+    mobula::kill(hopeless);
+    CHECK_THROWS_AS(mobula::get(hopeless.call<&CountsBirths::ok>(), 20s), mobula::ActorDiedError);
+  }
+
+  // Without a pause it would be hundreds.
+  CHECK(mobula::test::count_of(scratch.file("births")) >= 4);
+  CHECK(mobula::test::count_of(scratch.file("births")) <= 40);
 }
 
 TEST_CASE("kill fails a thousand pending calls in less than a second") {

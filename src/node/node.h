@@ -59,6 +59,9 @@ class Node {
     core::ResourceAmounts demand;
     int restarts = 0;
     int failed_starts = 0;
+    core::Time attached_at{};  // when its newest process began to work
+    int quick_deaths = 0;  // in a row
+    std::optional<core::Time> restart_at;
     std::uint32_t worker = shm::kNone;
     bool dead = false;
     bool ending = false;  // its last handle is gone
@@ -89,6 +92,7 @@ class Node {
   void attach(std::uint32_t worker, std::uint32_t cls);
   void leave_class(std::uint32_t worker);
   void actor_ended(std::uint32_t cls, const ProcessEnd& end, bool wanted);
+  void restart_if_due(std::uint32_t cls, Actor& actor);
   void actor_start_failed(std::uint32_t cls, const ProcessEnd& end);
   void bury_actor(std::uint32_t cls, shm::Death cause, const ProcessEnd& end);
   void close_actors_without_creation(std::uint32_t process);

@@ -10,6 +10,12 @@ namespace mobula::node {
 namespace {
 
 constexpr int kActorStartsMax = 3;  // failed ones, of an actor's process
+// Back-off of restarts: a life shorter than this counts as a quick death; the first few cost no
+// pause.
+constexpr core::Time kShortLife = std::chrono::seconds(1);
+constexpr int kQuickDeathsFree = 3;
+constexpr core::Time kFirstPause = std::chrono::milliseconds(10);
+constexpr core::Time kLongestPause = std::chrono::seconds(2);
 
 }  // namespace
 
@@ -22,7 +28,16 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
   if (!wanted && (actor.max_restarts < 0 || actor.restarts < actor.max_restarts)) {
     ++actor.restarts;
     cls.restarts.store(static_cast<std::uint32_t>(actor.restarts));
-    step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
+    // One that dies again and again, as soon as it lives, is given less and less of the machine.
+    const bool short_lived = now() - actor.attached_at < kShortLife;
+    actor.quick_deaths = short_lived ? actor.quick_deaths + 1 : 0;
+    actor.restart_at =
+        now() +
+        (actor.quick_deaths <= kQuickDeathsFree
+             ? core::Time{}
+             : std::min(kFirstPause * (1 << std::min(actor.quick_deaths - kQuickDeathsFree, 10)),
+                        kLongestPause));
+    restart_if_due(id, actor);
     return;
   }
   const shm::Death cause = (cls.kill_request.load() & shm::kKill)    ? shm::Death::Killed
@@ -31,6 +46,12 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
                                ? shm::Death::OutOfScope
                                : shm::Death::Crashed;
   bury_actor(id, cause, end);
+}
+
+void Node::restart_if_due(std::uint32_t id, Actor& actor) {
+  if (!actor.restart_at || now() < *actor.restart_at) return;
+  actor.restart_at.reset();
+  step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
 }
 
 // Its process died before it joined: no fault of the actor, so none of its restarts is spent. Not
@@ -84,7 +105,10 @@ void Node::serve_actors() {
       if ((request & shm::kLastHandleGone) && actor.worker == shm::kNone) over.push_back(id);
       continue;
     }
-    if (request == 0) continue;
+    if (request == 0) {
+      restart_if_due(id, actor);
+      continue;
+    }
     if (actor.worker == shm::kNone) {  // not started, or between two lives
       if (request & shm::kKill)
         bury_actor(id, shm::Death::Killed, {});

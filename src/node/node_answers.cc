@@ -184,7 +184,13 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   copy_text(cls.demand_text, demand_text);
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
   recovery_->open_class_ring(*id);
-  if (is_actor) actors_[*id] = Actor{restarts, retries, demand};
+  if (is_actor) {
+    Actor& actor = actors_[*id];
+    actor = Actor{};
+    actor.max_restarts = restarts;
+    actor.max_task_retries = retries;
+    actor.demand = demand;
+  }
   rejected_.clear();
   step(core::ClassOpened{{*id}, is_actor ? core::ClassKind::Actor : core::ClassKind::Task, demand});
   if (!rejected_.empty()) {

@@ -287,6 +287,7 @@ void Node::attach(std::uint32_t process, std::uint32_t id) {
   }
   worker.attached = id;
   worker.leaving = false;
+  if (worker.actor) actors_.at(id).attached_at = now();
   cls.slot_process[slot].store(process);
   cls.attached.fetch_add(1);
   shm::Process& shared = memory_.process(process);

@@ -87,11 +87,7 @@ class WorkerLoop {
       process_.daemon().ring(memory_.header());  // the answer to being detached
     process_.tidy();
     if (should_leave()) leave(kExitDone);
-    if (shared_.assigned_class.load(std::memory_order_acquire) != shm::kNone) return;
-    shared_.sleeping.store(1, std::memory_order_seq_cst);
-    shm::futex_wait(shm::futex_word(shared_.bell.value), rung, kSleepSlice);
-    shared_.sleeping.store(0, std::memory_order_relaxed);
-    if (!process_.daemon().alive()) ::_exit(kExitDone);
+    if (shared_.assigned_class.load(std::memory_order_acquire) == shm::kNone) sleep_on(rung);
   }
 
   // Runs the actor's constructor: as the task it is, or once more after a restart.
