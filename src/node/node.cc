@@ -82,7 +82,7 @@ bool Node::start(const wire::Message& message) {
   }
   log_to_driver_ = (message.d & 1) != 0;
 
-  auto amounts = parse_amounts(message.text_view());
+  auto amounts = wire::parse_amounts(message.text_view());
   amounts["object_store_memory"] = static_cast<double>(message.c);
   auto parsed = core::ResourceAmounts::parse(amounts);
   if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))

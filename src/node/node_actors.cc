@@ -40,11 +40,11 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
     restart_if_due(id, actor);
     return;
   }
-  const shm::Death cause = (cls.kill_request.load() & shm::kKill)    ? shm::Death::Killed
-                           : end.exit_code == kExitConstructorFailed ? shm::Death::ConstructorFailed
-                           : actor.ending && end.signal == 0 && end.exit_code == 0
-                               ? shm::Death::OutOfScope
-                               : shm::Death::Crashed;
+  const shm::Death cause =
+      (cls.kill_request.load() & shm::kKill)                  ? shm::Death::Killed
+      : end.exit_code == wire::kExitConstructorFailed         ? shm::Death::ConstructorFailed
+      : actor.ending && end.signal == 0 && end.exit_code == 0 ? shm::Death::OutOfScope
+                                                              : shm::Death::Crashed;
   bury_actor(id, cause, end);
 }
 

@@ -37,19 +37,6 @@ void copy_text(char (&to)[N], std::string_view text) {
 
 }  // namespace
 
-std::map<std::string, double> parse_amounts(std::string_view text) {
-  std::map<std::string, double> amounts;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string line(text.substr(0, end));
-    if (const std::size_t equals = line.find('='); equals != std::string::npos) {
-      amounts[line.substr(0, equals)] = ::strtod(line.c_str() + equals + 1, nullptr);
-    }
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return amounts;
-}
-
 void Node::serve(int socket, std::uint32_t process) {
   wire::Message message;
   switch (wire::receive(socket, message)) {
@@ -159,7 +146,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
       return;
     }
   }
-  auto parsed = core::ResourceAmounts::parse(parse_amounts(demand_text));
+  auto parsed = core::ResourceAmounts::parse(wire::parse_amounts(demand_text));
   if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
     return refuse(message, wire::Status::Invalid, refusal->describe());
   const auto& demand = std::get<core::ResourceAmounts>(parsed);

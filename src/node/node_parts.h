@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <string>
 #include <string_view>
 
 #include "wire/local_protocol.h"
@@ -19,13 +17,9 @@ inline constexpr std::uint64_t kTagDriverEnd = 5ull << 32;
 
 inline constexpr std::uint32_t kDriverProcess = 1;  // the daemon's own entry is 0
 inline constexpr int kWorkersMax = 1200;
-inline constexpr int kExitConstructorFailed = 76;   // how an actor's process tells it
 
 // A process by descriptor: its number may be another's by now, this is not.
 int open_pidfd(std::uint32_t pid);
-
-// "CPU=1\nGPU=0.5\n", as demands and capacities travel.
-std::map<std::string, double> parse_amounts(std::string_view text);
 
 inline void refuse(wire::Message& message, wire::Status status, std::string_view why) {
   message.status = status;

@@ -164,25 +164,12 @@ pid_t spawn_node(const std::string& program, int socket) {
   return pid;
 }
 
-std::map<std::string, double> parse_resources(std::string_view text) {
-  std::map<std::string, double> resources;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string line(text.substr(0, end));
-    if (const std::size_t equals = line.find('='); equals != std::string::npos) {
-      resources[line.substr(0, equals)] = std::strtod(line.c_str() + equals + 1, nullptr);
-    }
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return resources;
-}
-
 std::map<std::string, double> ask_resources(std::uint32_t which) {
   wire::Message message;
   message.kind = wire::Kind::Resources;
   message.a = which;
   runtime::require_process().daemon().demand(message);
-  return parse_resources(message.text_view());
+  return wire::parse_amounts(message.text_view());
 }
 
 }  // namespace
@@ -298,7 +285,7 @@ TaskInfo this_task() {
   info.attempt = static_cast<int>(frame->attempt);
   const shm::SchedulingClass& cls =
       process.memory().scheduling_class(frame->record.scheduling_class);
-  info.resources = parse_resources(cls.demand_text);
+  info.resources = wire::parse_amounts(cls.demand_text);
   if (frame->record.kind != shm::Kind::Task) {
     info.actor_id = runtime::hex(cls.creation.load());
     info.restarted = cls.restarts.load() > 0;

@@ -102,16 +102,16 @@ class WorkerLoop {
       // daemon lets us go.
       if (shm::word::generation(state) == address.generation &&
           shm::word::state(state) == shm::State::Failed)
-        leave(kExitConstructorFailed);
+        leave(wire::kExitConstructorFailed);
       if (shm::word::generation(state) == address.generation &&
           shm::word::state(state) == shm::State::Done) {
         try {
           construct_again(ledger_, creation, address);
         } catch (const std::exception& e) {
           ::fprintf(stderr, "mobula: the actor's constructor threw at its restart: %s\n", e.what());
-          leave(kExitConstructorFailed);
+          leave(wire::kExitConstructorFailed);
         } catch (...) {
-          leave(kExitConstructorFailed);
+          leave(wire::kExitConstructorFailed);
         }
         break;
       }
@@ -119,7 +119,7 @@ class WorkerLoop {
       if (shm::claim::take(creation, address, ledger_.participant())) {
         execute(ledger_, creation, address);
         if (shm::word::state(creation.state.load(std::memory_order_acquire)) == shm::State::Failed)
-          leave(kExitConstructorFailed);
+          leave(wire::kExitConstructorFailed);
         break;
       }
       shm::claim::forget(ledger_.shared());

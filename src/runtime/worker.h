@@ -8,7 +8,6 @@ namespace mobula::runtime {
 
 // Exit codes by which a worker tells the daemon why it ends of its own accord.
 inline constexpr int kExitDone = 0;
-inline constexpr int kExitConstructorFailed = 76;
 
 [[noreturn]] void run_worker(Process& process);
 

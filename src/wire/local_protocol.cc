@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace mobula::wire {
@@ -72,6 +73,19 @@ Received receive(int socket, Message& message) {
   if (whole) return Received::Message;
   for (std::uint32_t i = 0; i < descriptors; ++i) ::close(message.descriptors[i]);
   return Received::Closed;
+}
+
+std::map<std::string, double> parse_amounts(std::string_view text) {
+  std::map<std::string, double> amounts;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string line(text.substr(0, end));
+    if (const std::size_t equals = line.find('='); equals != std::string::npos) {
+      amounts[line.substr(0, equals)] = std::strtod(line.c_str() + equals + 1, nullptr);
+    }
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return amounts;
 }
 
 bool make_pair(int sockets[2]) {

@@ -11,6 +11,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <string>
 #include <string_view>
 
 namespace mobula::wire {
@@ -79,6 +81,12 @@ bool send(int socket, const Message& message);
 enum class Received { Message, Nothing, Closed };
 // Receives one message; descriptors arrive close-on-exec. Malformed bytes count as Closed.
 Received receive(int socket, Message& message);
+
+// Reads "CPU=1\nGPU=0.5\n", the form in which demands and capacities travel.
+std::map<std::string, double> parse_amounts(std::string_view text);
+
+// The exit code by which an actor's process tells that the constructor failed.
+inline constexpr int kExitConstructorFailed = 76;
 
 // A connected pair of sockets, close-on-exec. False with errno set.
 bool make_pair(int sockets[2]);
