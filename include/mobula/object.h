@@ -19,7 +19,7 @@ namespace mobula {
 namespace detail {
 
 template <class T>
-T decode_result(Bytes bytes) {
+T decode_result(const Bytes& bytes) {
   if constexpr (!std::is_void_v<T>) {
     static_assert(!std::is_same_v<T, Buffer>,
                   "mobula: a Ref<Buffer> is read by get_view, in place");
@@ -110,11 +110,11 @@ template <class T>
   requires detail::Viewable<T>
 auto get_view(const Ref<T>& ref, std::optional<Duration> timeout = {}) {
   using Element = typename detail::ViewElement<T>::type;
-  const detail::Bytes bytes = detail::get_bytes(ref.address(), ref.session(), timeout);
+  detail::Bytes bytes = detail::get_bytes(ref.address(), ref.session(), timeout);
   Reader reader(bytes.data, bytes.size);
   const std::span<const Element> elements = decode_span<Element>(reader);
   detail::retain(ref.address());
-  return View<Element>(Ref<Buffer>::own(ref.address()), elements);
+  return View<Element>(Ref<Buffer>::own(ref.address()), std::move(bytes.pin), elements);
 }
 
 template <class T>

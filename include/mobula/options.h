@@ -47,8 +47,11 @@ struct Config {
   std::optional<std::uint64_t> object_store_memory =
       {};  // bytes; default 30 % of the machine's memory
   std::string namespace_ = {};
+  // Where objects go that do not fit into the store any more, in a file without a name. Empty:
+  // TMPDIR, /tmp or /var/tmp, whichever is not memory itself.
   std::string spill_directory = {};
   bool log_to_driver = true;  // workers' output appears here, each line with a prefix
+  std::optional<std::uint64_t> spill_limit = {};  // bytes on disk; absent: all there are; 0: none
 };
 
 }  // namespace mobula

@@ -17,7 +17,8 @@ template <class T>
 class View {
  public:
   View() = default;
-  View(Ref<Buffer> pin, std::span<const T> elements) : pin_(std::move(pin)), elements_(elements) {}
+  View(Ref<Buffer> object, detail::Pin pin, std::span<const T> elements)
+      : object_(std::move(object)), pin_(std::move(pin)), elements_(elements) {}
 
   const T* data() const noexcept { return elements_.data(); }
   std::size_t size() const noexcept { return elements_.size(); }
@@ -28,7 +29,8 @@ class View {
   operator std::span<const T>() const noexcept { return elements_; }
 
  private:
-  Ref<Buffer> pin_;  // of whatever type the object is
+  Ref<Buffer> object_;  // of whatever type it is
+  detail::Pin pin_;
   std::span<const T> elements_;
 };
 

@@ -80,9 +80,12 @@ bool Node::start(const wire::Message& message) {
     arguments_.push_back(arguments.substr(at, end - at));
     at = end + 1;
   }
-  log_to_driver_ = (message.d & 1) != 0;
+  log_to_driver_ = (message.d & wire::kStartLogToDriver) != 0;
 
-  auto amounts = wire::parse_amounts(message.text_view());
+  const std::string_view text = message.text_view();
+  const std::size_t folder_at = std::min(text.find('\0'), text.size());
+  auto amounts = wire::parse_amounts(text.substr(0, folder_at));
+  const auto spill_limit = amounts.extract(wire::kSettingSpillLimit);
   amounts["object_store_memory"] = static_cast<double>(message.c);
   auto parsed = core::ResourceAmounts::parse(amounts);
   if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
@@ -103,11 +106,22 @@ bool Node::start(const wire::Message& message) {
   cpu_set_t cpus;
   const int cores = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
   tables_ = std::make_unique<Tables>(memory_, session, static_cast<std::uint32_t>(cores));
+  const std::uint64_t disk =
+      spill_limit.empty() ? ~std::uint64_t{0} : static_cast<std::uint64_t>(spill_limit.mapped());
+  if (disk > 0) {
+    std::string folder(text.substr(std::min(folder_at + 1, text.size())));
+    if (folder.empty()) folder = Spiller::default_folder();
+    if (const std::string problem = Spiller::problem_with(folder); !problem.empty())
+      throw std::runtime_error("Config.spill_directory: " + problem);
+    spiller_ = std::make_unique<Spiller>(memory_, folder);
+    watch(spiller_->results_bell(), kTagSpiller);
+  }
+  objects_ = std::make_unique<ObjectMemory>(memory_, *tables_, spiller_.get(), disk);
   const auto self = tables_->open_process(shm::ProcessRole::Daemon);
   const auto participant = tables_->open_participant(*self);
   MOBULA_CHECK(self && participant);
   memory_.process(*self).pid = static_cast<std::uint32_t>(::getpid());
-  recovery_ = std::make_unique<Recovery>(memory_, *tables_, *participant);
+  recovery_ = std::make_unique<Recovery>(memory_, *tables_, *objects_, *participant);
   const auto driver = tables_->open_process(shm::ProcessRole::Driver);
   MOBULA_CHECK(driver == kDriverProcess);
   start_zygote();
@@ -139,7 +153,7 @@ int Node::run() {
     if (started) {
       look_round();
       const bool ledgers_left = recovery_->settle_orphans();
-      const bool orphans = tables_->sweep_orphans() || ledgers_left;
+      const bool orphans = objects_->look_after(now()) || ledgers_left;
       quiet_looks_ = busy_ ? 0 : quiet_looks_ + 1;
       timeout = quiet_looks_ < kQuietLooks ? kTickMs : orphans ? kOrphanTickMs : -1;
       // Announced before the last look: who pushes or blocks after it sees the flag and rings.
@@ -178,6 +192,8 @@ int Node::run() {
         }
       } else if (tag == kTagDriverEnd) {
         driver_gone_ = true;
+      } else if (tag == kTagSpiller) {
+        // looked at in each round
       } else if (tag == kTagZygote) {
         hear_zygote();
       } else if ((tag >> 32) == (kTagWorker >> 32)) {

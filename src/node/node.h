@@ -20,8 +20,10 @@
 
 #include "core/worker_allotment.h"
 #include "node/log_relay.h"
+#include "node/object_memory.h"
 #include "node/recovery.h"
 #include "node/session_directory.h"
+#include "node/spiller.h"
 #include "node/tables.h"
 #include "wire/local_protocol.h"
 
@@ -75,7 +77,8 @@ class Node {
   void serve(int socket, std::uint32_t process);
   void answer(std::uint32_t process, wire::Message& message);
   void open_class(std::uint32_t process, wire::Message& message);
-  void lease_extent(std::uint32_t process, wire::Message& message);
+  void give_extent(std::uint32_t process, wire::Message& message);
+  void report_object_memory(wire::Message& message);
   void report_resources(wire::Message& message);
   void hear_zygote();
   void worker_exited(std::uint32_t process, int status);
@@ -119,6 +122,8 @@ class Node {
   std::unique_ptr<LogRelay> logs_;
   shm::Memory memory_;
   std::unique_ptr<Tables> tables_;
+  std::unique_ptr<Spiller> spiller_;  // nullptr: objects are never spilled
+  std::unique_ptr<ObjectMemory> objects_;
   std::unique_ptr<Recovery> recovery_;
   core::WorkerAllotment allotment_;
   std::deque<core::WorkerEvent> facts_;  // not stepped yet

@@ -119,7 +119,9 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
       }
       return give(message.c, tables_->ring_storage(message.d),
                   "no memory is left for queues of tasks");
-    case wire::Kind::LeaseExtent: return lease_extent(process, message);
+    case wire::Kind::LeaseExtent:
+    case wire::Kind::RestoreExtent: return give_extent(process, message);
+    case wire::Kind::ObjectMemory: return report_object_memory(message);
     case wire::Kind::Resources: return report_resources(message);
     case wire::Kind::Explain: return message.set_text(allotment_.explain({message.a}));
     default: return refuse(message, wire::Status::Invalid, "unknown request");
@@ -195,13 +197,36 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   static_cast<void>(process);
 }
 
-void Node::lease_extent(std::uint32_t process, wire::Message& message) {
-  Tables::ExtentRefusal refusal;
-  if (const auto extent = tables_->lease_extent(process, message.c, message.d, refusal)) {
-    message.a = *extent;
-    return;
+void Node::give_extent(std::uint32_t process, wire::Message& message) {
+  using Outcome = ObjectMemory::Outcome;
+  const ObjectMemory::Answer answer =
+      message.kind == wire::Kind::LeaseExtent
+          ? objects_->lease(process, message.c, message.d, message.b != wire::kHoldsRefs, now())
+          : objects_->restore(process, message.a, now());
+  switch (answer.outcome) {
+    case Outcome::Granted: message.a = answer.extent; return;
+    case Outcome::Later: return refuse(message, wire::Status::Later, answer.text);
+    case Outcome::Full: return refuse(message, wire::Status::StoreFull, answer.text);
+    case Outcome::Never: return refuse(message, wire::Status::TooLarge, answer.text);
+    case Outcome::NoDisk: return refuse(message, wire::Status::OutOfDisk, answer.text);
+    case Outcome::NoMemory: return refuse(message, wire::Status::OutOfMemory, answer.text);
+    case Outcome::Lost: return refuse(message, wire::Status::ObjectLost, answer.text);
   }
-  refuse(message, refusal.never ? wire::Status::TooLarge : wire::Status::StoreFull, refusal.text);
+}
+
+void Node::report_object_memory(wire::Message& message) {
+  const ObjectMemory::Counts counts = objects_->counts();
+  std::string text;
+  for (const auto& [name, value] : {std::pair{"capacity", counts.capacity},
+                                    {"leased", counts.leased},
+                                    {"warm", counts.warm},
+                                    {"spilled", counts.spilled},
+                                    {"on_disk", counts.on_disk},
+                                    {"spilled_ever", counts.spilled_ever},
+                                    {"restored_ever", counts.restored_ever}}) {
+    text += std::string(name) + "=" + std::to_string(value) + "\n";
+  }
+  message.set_text(text);
 }
 
 void Node::report_resources(wire::Message& message) {
@@ -215,7 +240,7 @@ void Node::report_resources(wire::Message& message) {
       if (view && memory_.process(process).sleeping.load()) amounts.add(view->demand);
     }
     amounts.set_units("object_store_memory",
-                      static_cast<std::int64_t>(tables_->object_bytes_free()) *
+                      static_cast<std::int64_t>(objects_->bytes_available()) *
                           core::ResourceAmounts::kUnitsPerOne);
   }
   message.set_text(format_amounts(amounts));

@@ -14,6 +14,7 @@ inline constexpr std::uint64_t kTagZygote = 2ull << 32;
 inline constexpr std::uint64_t kTagBell = 3ull << 32;
 inline constexpr std::uint64_t kTagWorker = 4ull << 32;  // | process
 inline constexpr std::uint64_t kTagDriverEnd = 5ull << 32;
+inline constexpr std::uint64_t kTagSpiller = 6ull << 32;
 
 inline constexpr std::uint32_t kDriverProcess = 1;  // the daemon's own entry is 0
 inline constexpr int kWorkersMax = 1200;

@@ -30,8 +30,9 @@ void each_ref(const std::byte* data, std::uint64_t size, std::uint32_t from, con
 
 }  // namespace
 
-Recovery::Recovery(shm::Memory& memory, Tables& tables, std::uint32_t daemon_participant)
-    : memory_(memory), tables_(tables), me_(daemon_participant) {}
+Recovery::Recovery(shm::Memory& memory, Tables& tables, ObjectMemory& objects,
+                   std::uint32_t daemon_participant)
+    : memory_(memory), tables_(tables), objects_(objects), me_(daemon_participant) {}
 
 void Recovery::open_class_ring(std::uint32_t cls) {
   if (memory_.scheduling_class(cls).rings.load() == 0) tables_.open_ring(me_, cls);
@@ -64,7 +65,7 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   for (const std::uint32_t p : participants) repair_claims(p, end, actor);
   republish_ready(process);
   wake_everybody();
-  tables_.orphan_extents(process);
+  objects_.process_died(process);
   orphans_.push_back({process});
 }
 
@@ -194,7 +195,7 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
          participant);
     return;
   }
-  // What the dead attempt left of a result is nobody's now; its memory is found by orphan_extents.
+  // What the dead attempt left of a result is nobody's now; ObjectMemory finds its memory.
   record.result_kind = shm::ResultKind::None;
   record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
   while (!record.state.compare_exchange_weak(

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "node/object_memory.h"
 #include "node/tables.h"
 #include "shm/dependents.h"
 #include "shm/memory.h"
@@ -26,7 +27,8 @@ struct ProcessEnd {
 
 class Recovery final : public shm::ReadySink {
  public:
-  Recovery(shm::Memory& memory, Tables& tables, std::uint32_t daemon_participant);
+  Recovery(shm::Memory& memory, Tables& tables, ObjectMemory& objects,
+           std::uint32_t daemon_participant);
 
   // The daemon's ring of a class, through which it publishes records that it repairs.
   void open_class_ring(std::uint32_t cls);
@@ -77,6 +79,7 @@ class Recovery final : public shm::ReadySink {
 
   shm::Memory& memory_;
   Tables& tables_;
+  ObjectMemory& objects_;
   const std::uint32_t me_;
   std::vector<Orphan> orphans_;  // dead processes whose ledgers stand
 };

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <set>
+#include <utility>
 
 #include "shm/check.h"
 
@@ -32,8 +32,7 @@ const std::vector<std::uint32_t> kNothing;
 Tables::Tables(shm::Memory& memory, std::uint64_t session, std::uint32_t cores)
     : memory_(memory),
       base_(reinterpret_cast<std::byte*>(&memory.header())),
-      heap_(shm::kHeapSize),
-      objects_(memory.object_capacity()) {
+      heap_(shm::kHeapSize) {
   MOBULA_CHECK(shm::Memory::populate(base_, shm::ControlLayout::kProcesses));
   shm::ControlHeader& header = memory.header();
   header.layout_hash = shm::layout_hash();
@@ -56,8 +55,10 @@ bool Tables::ensure(std::size_t end, std::size_t begin, std::size_t& populated) 
 
 std::optional<std::uint32_t> Tables::open_process(shm::ProcessRole role) {
   const auto i = take_number(free_processes_, next_process_, shm::kProcessesMax);
-  if (!i || !ensure(shm::ControlLayout::kProcesses + (*i + 1) * sizeof(shm::Process),
-                    shm::ControlLayout::kProcesses, populated_processes_)) {
+  if (!i ||
+      !ensure(shm::ControlLayout::kProcesses + (*i + 1) * sizeof(shm::Process),
+              shm::ControlLayout::kProcesses, populated_processes_) ||
+      !cover_pins(*i, 0)) {
     return {};
   }
   shm::Process& p = memory_.process(*i);
@@ -227,158 +228,30 @@ std::optional<std::uint64_t> Tables::ring_storage(std::uint64_t entries) {
   return take_heap(entries * 8);
 }
 
-std::optional<std::uint64_t> Tables::take_objects(std::uint64_t size) {
-  if (const auto offset = objects_.allocate(size)) return offset;
-  // Under pressure: what processes keep for reuse and do not use.
-  for (std::uint32_t e = 0; e < next_extent_; ++e) {
-    if (memory_.extent(e).in_use.load()) try_reclaim(e);
-  }
-  return objects_.allocate(size);
+bool Tables::cover_pins(std::uint32_t process, std::size_t from_page) {
+  auto* pages = reinterpret_cast<std::byte*>(&memory_.pins(process, 0));
+  return from_page == pin_pages_ || shm::Memory::populate(pages + from_page * shm::kPage,
+                                                          (pin_pages_ - from_page) * shm::kPage);
 }
 
-bool Tables::try_reclaim(std::uint32_t i) {
-  shm::Extent& e = memory_.extent(i);
-  for (std::uint32_t b = 0; b < e.blocks; ++b) {
-    if (memory_.block_word(e, b).load(std::memory_order_relaxed) & shm::block::kUsed) return false;
-  }
-  for (std::uint32_t b = 0; b < e.blocks; ++b) {
-    if (shm::revoke_block(memory_.block_word(e, b))) continue;
-    while (b-- > 0)
-      memory_.block_word(e, b).fetch_and(~shm::block::kRevoked);  // its lessee took one meanwhile
+bool Tables::cover_extents(std::uint32_t extents) {
+  if (!ensure(shm::ControlLayout::kExtents + extents * sizeof(shm::Extent),
+              shm::ControlLayout::kExtents, populated_extents_))
+    return false;
+  const std::size_t pages = (std::size_t{extents} * 4 + shm::kPage - 1) / shm::kPage;
+  if (pages <= pin_pages_) return true;
+  const std::size_t before = std::exchange(pin_pages_, pages);
+  for (std::uint32_t p = 0; p < next_process_; ++p) {
+    if (cover_pins(p, before)) continue;
+    pin_pages_ = before;
     return false;
   }
-  free_extent(i);
   return true;
 }
 
-void Tables::free_extent(std::uint32_t i) {
-  shm::Extent& e = memory_.extent(i);
-  e.in_use.store(0);
-  MOBULA_CHECK(objects_.release(e.offset, e.size));
-  e.lessee.store(shm::kNone);
-  // The words stay the entry's: a late compare-and-swap of the old lessee must find a block's word
-  // there, and fail.
-  free_extents_.insert(free_extents_.begin(), i);
-}
-
-std::optional<std::uint32_t> Tables::lease_extent(std::uint32_t process, std::uint64_t size,
-                                                  std::uint64_t block_size,
-                                                  ExtentRefusal& refusal) {
-  const std::uint64_t capacity = memory_.object_capacity();
-  const std::uint64_t whole = (size + shm::kPage - 1) / shm::kPage * shm::kPage;
-  if (whole > capacity || whole < size) {
-    refusal = {true, "an object of " + std::to_string(size) +
-                         " bytes is larger than the object store of " + std::to_string(capacity) +
-                         " bytes; Config.object_store_memory sets its size"};
-    return {};
-  }
-  const auto full = [&] {
-    refusal = {false, "the object store is full: " + std::to_string(size) + " bytes are wanted, " +
-                          std::to_string(objects_.free_bytes()) + " of " +
-                          std::to_string(capacity) + " are free (the largest piece has " +
-                          std::to_string(objects_.largest()) +
-                          "). Drop refs that are not needed, or set Config.object_store_memory"};
-    return std::nullopt;
-  };
-  const auto offset = take_objects(whole);
-  if (!offset) return full();
-  const auto i = take_number(free_extents_, next_extent_, shm::kExtentsMax);
-  if (!i || !ensure(shm::ControlLayout::kExtents + (*i + 1) * sizeof(shm::Extent),
-                    shm::ControlLayout::kExtents, populated_extents_)) {
-    MOBULA_CHECK(objects_.release(*offset, whole));
-    refusal = {false, "the object store has no entry left for another extent (there are " +
-                          std::to_string(shm::kExtentsMax) + ")"};
-    return {};
-  }
-  shm::Extent& e = memory_.extent(*i);
-  const std::uint32_t blocks = block_size == 0
-                                   ? 1
-                                   : static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
-                                         whole / block_size, 1, shm::kBlocksPerExtentMax));
-  e.offset = *offset;
-  e.size = whole;
-  e.block_size = block_size == 0 ? whole : block_size;
-  e.blocks = blocks;
-  // Generations go on, so that a late second giving-back of an earlier tenant's block finds another
-  // one.
-  std::uint32_t generation = shm::block::generation(e.word_one.load());
-  for (std::uint32_t b = 0; b < words_of_entry_[*i]; ++b) {
-    generation = std::max(
-        generation,
-        shm::block::generation(
-            reinterpret_cast<std::atomic<std::uint32_t>*>(memory_.heap(e.words))[b].load()));
-  }
-  ++generation;
-  if (blocks > 1) {
-    if (words_of_entry_[*i] < blocks) {
-      const auto words = take_heap(blocks * 4);
-      if (!words) {
-        MOBULA_CHECK(objects_.release(*offset, whole));
-        free_extents_.push_back(*i);
-        return full();
-      }
-      e.words = *words;
-      words_of_entry_[*i] = blocks;
-    }
-  }
-  for (std::uint32_t b = 0; b < words_of_entry_[*i]; ++b) {
-    reinterpret_cast<std::atomic<std::uint32_t>*>(memory_.heap(e.words))[b].store(
-        shm::block::free(generation));
-  }
-  e.word_one.store(shm::block::free(generation));
-  e.lessee.store(process);
-  e.in_use.store(1);
-  return i;
-}
-
-void Tables::orphan_extents(std::uint32_t process) {
-  std::vector<std::uint32_t> leased;
-  bool any_used = false;
-  for (std::uint32_t i = 0; i < next_extent_; ++i) {
-    shm::Extent& e = memory_.extent(i);
-    if (!e.in_use.load() || e.lessee.load() != process) continue;
-    leased.push_back(i);
-    for (std::uint32_t b = 0; b < e.blocks && !any_used; ++b)
-      any_used = (memory_.block_word(e, b).load() & shm::block::kUsed) != 0;
-  }
-  if (any_used) {
-    std::set<std::pair<std::uint32_t, std::uint32_t>> named;
-    for (const std::uint32_t segment : record_segments()) {
-      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
-        shm::Record& record = memory_.record(segment * shm::kRecordsPerSegment + r);
-        if (shm::word::state(record.state.load(std::memory_order_acquire)) == shm::State::Free)
-          continue;
-        if (record.kind == shm::Kind::Join) continue;
-        if (record.flags & shm::flag::kArgsStored)
-          named.emplace(record.args_at().extent, record.args_at().block_and_generation);
-        if (record.result_kind == shm::ResultKind::Stored)
-          named.emplace(record.result_at().extent, record.result_at().block_and_generation);
-      }
-    }
-    for (const std::uint32_t i : leased) {
-      shm::Extent& e = memory_.extent(i);
-      for (std::uint32_t b = 0; b < e.blocks; ++b) {
-        std::atomic<std::uint32_t>& w = memory_.block_word(e, b);
-        const std::uint32_t seen = w.load(std::memory_order_acquire);
-        if (!(seen & shm::block::kUsed)) continue;
-        const std::uint32_t generation = shm::block::generation(seen);
-        if (!named.contains({i, b << 20 | generation})) shm::give_block(w, generation);
-      }
-    }
-  }
-  for (const std::uint32_t i : leased) {
-    memory_.extent(i).lessee.store(shm::kNone);
-    orphans_.push_back(i);
-  }
-  sweep_orphans();
-}
-
-bool Tables::sweep_orphans() {
-  std::erase_if(orphans_, [&](std::uint32_t i) {
-    return !memory_.extent(i).in_use.load() || memory_.extent(i).lessee.load() != shm::kNone ||
-           try_reclaim(i);
-  });
-  return !orphans_.empty();
+void Tables::clear_pins(std::uint32_t process) {
+  for (std::uint32_t e = 0; e < pin_pages_ * shm::kPage / 4; ++e)
+    memory_.pins(process, e).store(0, std::memory_order_relaxed);
 }
 
 const std::vector<std::uint32_t>& Tables::segments_of(std::uint32_t participant) const {

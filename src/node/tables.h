@@ -1,5 +1,4 @@
-// Hands out what lies in shared memory: entries of its tables, segments of records, rings, extents
-// of objects.
+// Hands out what lies in the control memory: entries of its tables, segments of records, rings.
 //
 // Its own bookkeeping is private to the daemon, so that no crash of another process can damage it.
 // Pages are taken here, before anybody is told of them.
@@ -37,17 +36,11 @@ class Tables {
   // Populates one segment ahead, when there is time.
   void prepare_segment();
 
-  struct ExtentRefusal {
-    bool never;  // it exceeds the capacity
-    std::string text;
-  };
-  std::optional<std::uint32_t> lease_extent(std::uint32_t process, std::uint64_t size,
-                                            std::uint64_t block_size, ExtentRefusal& refusal);
-  // The process is dead: its extents have no lessee any more. Blocks that no record names are given
-  // back.
-  void orphan_extents(std::uint32_t process);
-  // Takes back memory of orphaned extents that nobody uses any more. True: some are left.
-  bool sweep_orphans();
+  // Entries for `extents` extents, and a pin count of each process for each of them.
+  bool cover_extents(std::uint32_t extents);
+  void clear_pins(std::uint32_t process);
+  // Heap offset of as many block words, all 0.
+  std::optional<std::uint64_t> block_words(std::uint32_t blocks) { return take_heap(blocks * 4); }
 
   const std::vector<std::uint32_t>& segments_of(std::uint32_t participant) const;
   const std::vector<std::uint32_t>& participants_of(std::uint32_t process) const;
@@ -55,34 +48,27 @@ class Tables {
   std::uint32_t process_limit() const { return next_process_; }
   std::uint32_t class_limit() const { return next_class_; }
   std::uint32_t participant_limit() const { return next_participant_; }
-  std::uint64_t object_bytes_free() const { return objects_.free_bytes(); }
 
  private:
   bool ensure(std::size_t end, std::size_t begin, std::size_t& populated);
-  bool try_reclaim(std::uint32_t extent);
-  void free_extent(std::uint32_t extent);
-  std::optional<std::uint64_t> take_objects(std::uint64_t size);
+  bool cover_pins(std::uint32_t process, std::size_t from_page);
   std::optional<std::uint64_t> take_heap(std::uint64_t size);
 
   shm::Memory& memory_;
   std::byte* base_;
   core::FreeSpace heap_;
-  core::FreeSpace objects_;
   std::uint32_t next_process_ = 0;
   std::uint32_t next_participant_ = 1;  // 0 is nobody in a hold count
   std::uint32_t next_class_ = 0;
   std::uint32_t next_segment_ = 0;
   std::uint32_t prepared_segments_ = 0;  // [0, this) have their pages
-  std::uint32_t next_extent_ = 0;
   std::size_t populated_processes_ = 0, populated_participants_ = 0, populated_classes_ = 0,
               populated_extents_ = 0, populated_owners_ = 0;
+  std::size_t pin_pages_ = 0;  // of each process's pin counts
   std::vector<std::uint32_t> free_processes_, free_participants_, free_classes_, free_segments_,
-      free_holds_, free_extents_;
+      free_holds_;
   std::map<std::uint32_t, std::vector<std::uint32_t>> segments_;  // by participant
   std::map<std::uint32_t, std::vector<std::uint32_t>> participants_;  // by process
-  std::vector<std::uint32_t> orphans_;
-  std::map<std::uint32_t, std::uint32_t>
-      words_of_entry_;  // by extent: room for how many blocks' words
 };
 
 }  // namespace mobula::node

@@ -29,12 +29,23 @@ struct ArgumentFailed {
   shm::Record* argument;
 };
 
-// Thrown through the invoker when the result could not be stored: an error of the store, not of the
-// function.
-struct ResultRefused {
+// Thrown through the invoker when an argument could not be read or the result not be stored: an
+// error of the store, not of the function.
+struct StoreFailed {
+  const char* what;
   ErrorCode code;
   std::string message;
 };
+
+// The bytes that `read` gives.
+template <class Read>
+ValueBytes argument_or_failure(const Read& read) {
+  try {
+    return read();
+  } catch (const Error& e) {
+    throw StoreFailed{"its arguments could not be read", e.code(), e.what()};
+  }
+}
 
 std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
   x ^= x >> 30;
@@ -45,7 +56,7 @@ std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
 }
 
 // What precedes the arguments of a task with a name of its own.
-std::string_view given_name(const shm::Record& record, ValueBytes arguments) {
+std::string_view given_name(const shm::Record& record, const ValueBytes& arguments) {
   if (!(record.flags & shm::flag::kNamed)) return {};
   std::uint64_t length = 0;
   std::memcpy(&length, arguments.data, sizeof length);
@@ -90,9 +101,16 @@ void inherit_error(Process& process, shm::Record& record, shm::Record& argument)
     record.result_kind = shm::ResultKind::ErrorCode;
     return;
   }
-  const ValueBytes bytes = result_bytes(process, argument);
-  Reader reader(bytes.data, bytes.size);
-  place_error(process, record, decode<ErrorValue>(reader));
+  try {
+    const ValueBytes bytes = result_bytes(process, argument);
+    Reader reader(bytes.data, bytes.size);
+    place_error(process, record, decode<ErrorValue>(reader));
+  } catch (const Error& e) {  // it was spilled, and cannot be brought back
+    ErrorValue error;
+    error.code = static_cast<std::uint32_t>(e.code());
+    error.message = e.what();
+    place_error(process, record, error);
+  }
 }
 
 void give_up_transfers(Frame& frame) {
@@ -154,7 +172,11 @@ Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
       outer(innermost),
       identity{record_.parent, record_.index} {
   attempt = shm::word::attempt(record.state.load(std::memory_order_relaxed));
-  arguments = argument_bytes(ledger.process(), record);
+  innermost = this;
+}
+
+void Frame::open() {
+  arguments = argument_or_failure([&] { return argument_bytes(ledger.process(), record); });
   std::uint64_t size = arguments.size;
   std::uint64_t prefix = 0;
   if (record.flags & shm::flag::kArgsHaveRefs) size = size_without_refs(arguments);
@@ -162,7 +184,6 @@ Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
     prefix = (8 + given_name(record, arguments).size() + kNameAlignment - 1) / kNameAlignment *
              kNameAlignment;
   stream.emplace(arguments.data + prefix, size - prefix);
-  innermost = this;
 }
 
 Frame::~Frame() { innermost = outer; }
@@ -170,8 +191,13 @@ Frame::~Frame() { innermost = outer; }
 Frame* current_frame() { return innermost; }
 
 std::string task_name(Process& process, shm::Record& record) {
-  const std::string_view given = given_name(record, argument_bytes(process, record));
-  if (!given.empty()) return std::string(given);
+  if (record.flags & shm::flag::kNamed) {
+    try {
+      const ValueBytes arguments = argument_bytes(process, record);
+      return std::string(given_name(record, arguments));
+    } catch (const Error&) {  // on disk, and not to be had: the function's name must do
+    }
+  }
   if (const detail::FunctionInfo* function = find_function(record.function))
     return std::string(function->name);
   return record.kind == shm::Kind::Put ? "(put)" : "(unknown)";
@@ -201,10 +227,13 @@ Reader& Execution::argument() {
     throw_decode_error("an argument's object is not there");
   }
   if (shm::word::state(state) == shm::State::Failed) throw runtime::ArgumentFailed{&argument};
-  const runtime::ValueBytes value = runtime::result_bytes(process, argument);
+  runtime::ValueBytes value =
+      runtime::argument_or_failure([&] { return runtime::result_bytes(process, argument); });
   frame.referred.emplace(value.data, (argument.flags & shm::flag::kResultHasRefs)
                                          ? runtime::size_without_refs(value)
                                          : value.size);
+  // A parameter may be a span of the value: it stays in memory as long as the function runs.
+  if (argument.result_kind == shm::ResultKind::Stored) frame.pins.push_back(std::move(value.pin));
   return *frame.referred;
 }
 
@@ -233,7 +262,9 @@ void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain
   try {
     runtime::place_result(process, frame.record, writer, bytes, again, context);
   } catch (const ObjectStoreFullError& e) {
-    throw runtime::ResultRefused{e.code(), e.what()};
+    throw runtime::StoreFailed{"its result could not be stored", e.code(), e.what()};
+  } catch (const OutOfDiskError& e) {
+    throw runtime::StoreFailed{"its result could not be stored", e.code(), e.what()};
   }
 }
 
@@ -255,6 +286,7 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
   Frame frame(ledger, record, address);
   try {
     if (const detail::FunctionInfo* function = find_function(record.function)) {
+      frame.open();
       frame.function = function;
       detail::Execution execution = detail::ExecutionAccess::make(frame);
       function->invoke(execution);
@@ -264,12 +296,12 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
     }
   } catch (const ArgumentFailed& failed) {
     inherit_error(process, record, *failed.argument);
-  } catch (const ResultRefused& refused) {
+  } catch (const StoreFailed& failed) {
     give_up_transfers(frame);
     ErrorValue error;
-    error.code = static_cast<std::uint32_t>(refused.code);
-    error.message = "the result of task " + task_name(process, record) +
-                    " could not be stored: " + refused.message;
+    error.code = static_cast<std::uint32_t>(failed.code);
+    error.message =
+        "task " + task_name(process, record) + " failed: " + failed.what + ": " + failed.message;
     place_error(process, record, error);
   } catch (...) {
     give_up_transfers(frame);
@@ -301,8 +333,13 @@ void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address
   constructing_again = true;
   {
     Frame frame(ledger, creation, address);
-    detail::Execution execution = detail::ExecutionAccess::make(frame);
-    function->invoke(execution);
+    try {
+      frame.open();
+      detail::Execution execution = detail::ExecutionAccess::make(frame);
+      function->invoke(execution);
+    } catch (const StoreFailed& failed) {
+      throw Error(std::string(failed.what) + ": " + failed.message, failed.code);
+    }
   }
   constructing_again = false;
 }

@@ -29,6 +29,7 @@ TaskIdentity next_child_identity(Ledger& ledger);
 struct Frame {
   Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_);
   ~Frame();
+  void open();  // makes its arguments readable
   Frame(const Frame&) = delete;
   Frame& operator=(const Frame&) = delete;
 
@@ -44,6 +45,7 @@ struct Frame {
   // Reading arguments in order.
   const detail::FunctionInfo* function = nullptr;
   ValueBytes arguments{};
+  std::vector<detail::Pin> pins;  // of values that were passed as refs
   std::string name;
   std::optional<Reader> stream;
   std::optional<Reader> referred;

@@ -142,9 +142,10 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   }
   if (shm::word::state(record.state.load(std::memory_order_acquire)) == shm::State::Failed)
     runtime::throw_failure(process, record);
-  const runtime::ValueBytes value = runtime::result_bytes(process, record);
-  return {value.data, (record.flags & shm::flag::kResultHasRefs) ? runtime::size_without_refs(value)
-                                                                 : value.size};
+  runtime::ValueBytes value = runtime::result_bytes(process, record);
+  const std::uint64_t size =
+      (record.flags & shm::flag::kResultHasRefs) ? runtime::size_without_refs(value) : value.size;
+  return {value.data, size, std::move(value.pin)};
 }
 
 void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> sessions,

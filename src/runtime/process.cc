@@ -35,16 +35,22 @@ thread_local ThreadLedger thread_ledger;
 
 constexpr std::size_t kSlots = std::size_t{shm::kSegmentsMax} * shm::kRecordsPerSegment;
 
-[[noreturn]] void throw_status(const wire::Message& message) {
+}  // namespace
+
+void throw_status(const wire::Message& message) {
   const std::string text(message.text_view());
   switch (message.status) {
     case wire::Status::OutOfMemory: throw OutOfMemoryError(text);
     case wire::Status::StoreFull:
     case wire::Status::TooLarge: throw ObjectStoreFullError(text);
     case wire::Status::Unschedulable: throw UnschedulableError(text);
+    case wire::Status::OutOfDisk: throw OutOfDiskError(text);
+    case wire::Status::ObjectLost: throw ObjectLostError(text);
     default: throw Error(text);
   }
 }
+
+namespace {
 
 void add_demand(std::string& text, std::string_view name, double amount) {
   char number[40];

@@ -51,6 +51,9 @@ class Connection {
   std::mutex mutex_;
 };
 
+// Throws what a status other than Ok stands for.
+[[noreturn]] void throw_status(const wire::Message& message);
+
 // How many refs this process has to each record: an array over all slots, of which only touched
 // pages exist.
 class RefCounts {

@@ -112,6 +112,20 @@ std::string resources_text(const Config& config) {
   return text;
 }
 
+// The text of the Start message (wire/local_protocol.h).
+std::string settings_text(const Config& config) {
+  std::string text = resources_text(config);
+  if (config.spill_limit)
+    add_resource(text, wire::kSettingSpillLimit, static_cast<double>(*config.spill_limit));
+  if (config.spill_directory.find('\0') != std::string::npos)
+    throw Error("Config.spill_directory contains a zero byte");
+  if (text.size() + 1 + config.spill_directory.size() > wire::kTextMax)
+    throw Error("Config.resources: too many or too long names");
+  if (config.spill_directory.empty()) return text;
+  std::error_code ignored;
+  return text + '\0' + std::filesystem::absolute(config.spill_directory, ignored).string();
+}
+
 std::uint64_t store_size(const Config& config) {
   if (!config.object_store_memory) {
     return static_cast<std::uint64_t>(static_cast<double>(machine_memory()) * kStoreShare) /
@@ -186,9 +200,7 @@ void init(int argc, char** argv, Config config) {
         "joining a running node by its address is not built yet; leave Config.address and "
         "MOBULA_ADDRESS empty to start a private node");
   }
-  const std::string resources = resources_text(config);
-  if (resources.size() > wire::kTextMax)
-    throw Error("Config.resources: too many or too long names");
+  const std::string settings = settings_text(config);
   const std::uint64_t capacity = store_size(config);
   const std::string program = find_node_program();
 
@@ -206,8 +218,8 @@ void init(int argc, char** argv, Config config) {
   wire::Message message;
   message.kind = wire::Kind::Start;
   message.c = capacity;
-  message.d = config.log_to_driver ? 1 : 0;
-  message.set_text(resources);
+  message.d = config.log_to_driver ? wire::kStartLogToDriver : 0;
+  message.set_text(settings);
   message.descriptor_count = 2;
   message.descriptors[0] = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   message.descriptors[1] = arguments_file(argc, argv);

@@ -7,12 +7,16 @@
 
 #include "runtime/ledger.h"
 #include "runtime/process.h"
+#include "shm/futex.h"
 
 namespace mobula::runtime {
 namespace {
 
-constexpr std::uint64_t kGraceNs = 5'000'000'000;  // how long a put waits for a full store
+using shm::Residency;
+
+constexpr std::uint64_t kGraceNs = 5'000'000'000;  // how long a put waits for a store that is full
 constexpr std::uint64_t kRetryNs = 2'000'000;
+constexpr std::int64_t kSliceNs = 100'000'000;  // a sleep's bound: the daemon may have died
 
 // Block sizes: 256 B, 384 B, 512 B, 768 B, ... 256 KiB: at most a third is lost to rounding.
 constexpr std::uint64_t block_size_of(int cls) {
@@ -30,131 +34,234 @@ void sleep_ns(std::uint64_t ns) {
   ::nanosleep(&t, nullptr);
 }
 
+// Tools see that the process waits for memory.
+class WaitsForMemory {
+ public:
+  explicit WaitsForMemory(Process& process) : reason_(process.shared().wait_reason) {
+    reason_.store(static_cast<std::uint32_t>(shm::WaitReason::Memory), std::memory_order_relaxed);
+  }
+  ~WaitsForMemory() { reason_.store(0, std::memory_order_relaxed); }
+  WaitsForMemory(const WaitsForMemory&) = delete;
+  WaitsForMemory& operator=(const WaitsForMemory&) = delete;
+
+ private:
+  std::atomic<std::uint32_t>& reason_;
+};
+
 }  // namespace
 
-Store::Place Store::place_of(std::uint32_t extent, std::uint32_t block, std::uint32_t generation,
-                             std::uint64_t size) const {
-  const shm::Extent& e = process_.memory().extent(extent);
-  shm::StoredAt at{size, extent, block << 20 | generation};
-  return {at, process_.memory().object_window(e.offset + block * e.block_size)};
+// ---- Reading.
+
+const std::byte* Store::read(const shm::StoredAt& at, detail::Pin& pin) {
+  shm::Memory& memory = process_.memory();
+  const bool resident =
+      shm::pin(memory.extent(at.extent), memory.pins(process_.index(), at.extent));
+  pin = {process_.session(), at.extent};
+  shm::crash_point(shm::CrashPoint::PinTaken);
+  if (__builtin_expect(!resident, 0)) wait_until_resident(at.extent);
+  return memory.object(memory.object_offset(at));
 }
 
-const std::byte* Store::read(const shm::StoredAt& at) const {
-  return process_.memory().object(process_.memory().object_offset(at));
+// We have pinned it: once it is resident it stays.
+void Store::wait_until_resident(std::uint32_t extent) {
+  const WaitsForMemory reason(process_);
+  std::atomic<std::uint32_t>& residency = process_.memory().extent(extent).residency;
+  for (;;) {
+    const std::uint32_t seen = residency.load(std::memory_order_seq_cst);
+    switch (static_cast<Residency>(seen)) {
+      case Residency::Resident: return;
+      case Residency::Spilled:
+      case Residency::Lost: {
+        wire::Message message;
+        message.kind = wire::Kind::RestoreExtent;
+        message.a = extent;
+        ask_until_granted(message);
+        shm::crash_point(shm::CrashPoint::RestoreAsked);
+        break;
+      }
+      case Residency::Leaving:
+      case Residency::Restoring:
+        shm::futex_wait(shm::futex_word(residency), seen, kSliceNs);
+        if (!process_.daemon().alive()) {
+          throw NodeDiedError(
+              "the node daemon has ended while it brought an object back from disk");
+        }
+    }
+  }
 }
 
-// The daemon may have taken an extent back for want of memory, and leased its entry again, even to
-// us, for blocks of another size. While we hold the mutex nothing of ours is leased anew, so the
-// answer stays true.
+// ---- Allocating.
+
 bool Store::still_ours(const shm::Extent& extent, std::uint64_t block_size) const {
   return extent.lessee.load(std::memory_order_acquire) == process_.index() &&
          (block_size == 0 ? extent.blocks == 1 && extent.block_size == extent.size
                           : extent.block_size == block_size);
 }
 
-void Store::forget_lost_leases(SizeClass& cls) {
-  std::erase_if(cls.leases, [&](const Lease& lease) {
-    return !still_ours(process_.memory().extent(lease.extent), cls.block_size);
-  });
-  cls.current = 0;
+// The daemon may have taken the extent back for want of memory, spilled it, or leased its entry
+// anew, even to us for other blocks. What is pinned and resident changes no more.
+bool Store::take(std::uint32_t extent, std::uint32_t block, std::uint64_t block_size,
+                 std::uint64_t size, Place& place) {
+  shm::Memory& memory = process_.memory();
+  shm::Extent& e = memory.extent(extent);
+  const bool resident = shm::pin(e, memory.pins(process_.index(), extent));
+  detail::Pin pin(process_.session(), extent);
+  if (!resident || !still_ours(e, block_size)) return false;
+  const std::uint32_t generation = shm::take_block(memory.block_word(e, block));
+  if (generation == shm::kNone) return false;
+  place.at = {size, extent, block << 20 | generation};
+  place.data = memory.object_window(e.offset + block * e.block_size);
+  place.pin = std::move(pin);
+  return true;
 }
 
 bool Store::take_from(SizeClass& cls, std::uint64_t size, Place& place) {
   shm::Memory& memory = process_.memory();
   // Each lease is searched from where the last search ended, the current one first.
   for (std::size_t tried = 0; tried < cls.leases.size(); ++tried) {
-    Lease& lease = cls.leases[(cls.current + tried) % cls.leases.size()];
+    const std::size_t number = (cls.current + tried) % cls.leases.size();
+    Lease& lease = cls.leases[number];
     shm::Extent& extent = memory.extent(lease.extent);
     if (!still_ours(extent, cls.block_size)) continue;
-    for (std::uint32_t i = 0; i < extent.blocks; ++i) {
-      const std::uint32_t block = lease.next_block;
-      lease.next_block = block + 1 == extent.blocks ? 0 : block + 1;
-      const std::uint32_t generation =
-          shm::take_block(extent, memory.block_word(extent, block), process_.index());
-      if (generation == shm::kNone) continue;
-      cls.current = (cls.current + tried) % cls.leases.size();
-      place = place_of(lease.extent, block, generation, size);
+    const std::uint32_t blocks = extent.blocks;
+    for (std::uint32_t i = 0; i < blocks; ++i) {
+      const std::uint32_t block = lease.next_block < blocks ? lease.next_block : 0;
+      lease.next_block = block + 1;
+      if (memory.block_word(extent, block).load(std::memory_order_relaxed) & shm::block::kUsed)
+        continue;
+      if (!take(lease.extent, block, cls.block_size, size, place)) break;
+      cls.current = number;
       return true;
     }
   }
   return false;
 }
 
-bool Store::take_large(std::uint64_t size, Place& place) {
-  shm::Memory& memory = process_.memory();
-  for (std::size_t i = large_.size(); i-- > 0;) {
-    const std::uint32_t extent = large_[i];
-    shm::Extent& e = memory.extent(extent);
-    std::atomic<std::uint32_t>& w = memory.block_word(e, 0);
+bool Store::take_large(std::vector<std::uint32_t>& large, std::uint64_t size, Place& place) {
+  for (std::size_t i = large.size(); i-- > 0;) {
+    const std::uint32_t extent = large[i];
+    const shm::Extent& e = process_.memory().extent(extent);
     if (!still_ours(e, 0)) {
-      large_.erase(large_.begin() + static_cast<std::ptrdiff_t>(i));
+      large.erase(large.begin() + static_cast<std::ptrdiff_t>(i));
       continue;
     }
     if (e.size < size || e.size > 2 * size) continue;
-    const std::uint32_t generation = shm::take_block(e, w, process_.index());
-    if (generation == shm::kNone) continue;
-    large_.erase(large_.begin() + static_cast<std::ptrdiff_t>(i));
-    large_.push_back(extent);
-    place = place_of(extent, 0, generation, size);
+    if (e.word_one.load(std::memory_order_relaxed) & shm::block::kUsed) continue;
+    if (!take(extent, 0, 0, size, place)) continue;
+    large.erase(large.begin() + static_cast<std::ptrdiff_t>(i));
+    large.push_back(extent);
     return true;
   }
   return false;
 }
 
-std::uint32_t Store::lease(std::uint64_t size, std::uint64_t block_size) {
-  const std::uint64_t give_up = now_ns() + kGraceNs;
+// Unlocked meanwhile: other threads need not wait for what this one waits for.
+std::uint32_t Store::lease(const Shelf& shelf, std::uint64_t size, std::uint64_t block_size,
+                           std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  wire::Message message;
+  message.kind = wire::Kind::LeaseExtent;
+  message.b = &shelf == &with_refs_ ? wire::kHoldsRefs : 0;
+  message.c = size;
+  message.d = block_size;
+  ask_until_granted(message);
+  const shm::Extent& e = process_.memory().extent(message.a);
+  if (!process_.memory().open_window(e.offset, e.size)) {
+    throw OutOfMemoryError("the machine has no memory left for " + std::to_string(e.size) +
+                           " bytes of the object store");
+  }
+  lock.lock();
+  return message.a;
+}
+
+void Store::ask_until_granted(wire::Message& message) {
+  const wire::Kind kind = message.kind;
+  const std::uint32_t a = message.a, b = message.b;
+  std::uint64_t give_up = 0;  // 0: there is hope
   for (;;) {
-    wire::Message message;
-    message.kind = wire::Kind::LeaseExtent;
-    message.c = size;
-    message.d = block_size;
     process_.daemon().ask(message);
-    if (message.status == wire::Status::Ok) {
-      const shm::Extent& e = process_.memory().extent(message.a);
-      if (process_.memory().open_window(e.offset, e.size)) return message.a;
-      throw OutOfMemoryError("the machine has no memory left for " + std::to_string(e.size) +
-                             " bytes of the object store");
+    switch (message.status) {
+      case wire::Status::Ok: return;
+      case wire::Status::Later: give_up = 0; break;
+      case wire::Status::StoreFull:
+      case wire::Status::OutOfDisk:
+      case wire::Status::OutOfMemory:
+        if (give_up == 0) give_up = now_ns() + kGraceNs;
+        if (now_ns() < give_up) break;
+        [[fallthrough]];
+      default: throw_status(message);
     }
-    if (message.status != wire::Status::StoreFull || now_ns() > give_up)
-      throw ObjectStoreFullError(std::string(message.text_view()));
-    process_.shared().wait_reason.store(static_cast<std::uint32_t>(shm::WaitReason::Memory),
-                                        std::memory_order_relaxed);
-    process_.tidy();
-    sleep_ns(kRetryNs);
-    process_.shared().wait_reason.store(0, std::memory_order_relaxed);
+    {
+      const WaitsForMemory reason(process_);
+      process_.tidy();
+      sleep_ns(kRetryNs);
+    }
+    message.kind = kind;  // the rest is as it was sent
+    message.a = a;
+    message.b = b;
+    message.text_size = 0;
   }
 }
 
-Store::Place Store::allocate(std::uint64_t size) {
-  const std::lock_guard lock(mutex_);
-  Place place{};
-  if (size > kBlockMax) {
-    if (!take_large(size, place)) {
-      const std::uint32_t extent = lease(size, 0);
-      std::erase(large_, extent);
-      large_.push_back(extent);
-      MOBULA_CHECK(take_large(size, place));
-    }
-  } else {
-    SizeClass& cls = classes_[class_of(size)];
-    if (!take_from(cls, size, place)) {
-      const std::uint64_t block = block_size_of(class_of(size));
-      cls.block_size = block;
-      forget_lost_leases(cls);
-      // The more is in use the larger the next lease, so that searches stay rare.
-      const std::uint64_t blocks = std::uint64_t{64}
-                                   << std::min<std::size_t>(cls.leases.size() / 4, 5);
-      const std::uint32_t extent =
-          lease(std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block);
-      // Its entry may have been ours before, with more blocks: the search begins anew.
-      std::erase_if(cls.leases, [&](const Lease& old) { return old.extent == extent; });
-      cls.leases.push_back({extent});
-      cls.current = cls.leases.size() - 1;
-      MOBULA_CHECK(take_from(cls, size, place));
-    }
+Store::Place Store::allocate_large(Shelf& shelf, std::uint64_t size,
+                                   std::unique_lock<std::mutex>& lock) {
+  Place place;
+  while (!take_large(shelf.large, size, place)) {
+    const std::uint32_t extent = lease(shelf, size, 0, lock);
+    std::erase(shelf.large, extent);
+    shelf.large.push_back(extent);
   }
+  return place;
+}
+
+Store::Place Store::allocate_small(Shelf& shelf, std::uint64_t size,
+                                   std::unique_lock<std::mutex>& lock) {
+  SizeClass& cls = shelf.classes[class_of(size)];
+  const std::uint64_t block = block_size_of(class_of(size));
+  cls.block_size = block;
+  Place place;
+  while (!take_from(cls, size, place)) {
+    std::erase_if(cls.leases, [&](const Lease& old) {
+      return !still_ours(process_.memory().extent(old.extent), block);
+    });
+    // The more is in use the larger the next lease, so that searches stay rare.
+    const std::uint64_t blocks = std::uint64_t{64}
+                                 << std::min<std::size_t>(cls.leases.size() / 4, 5);
+    const std::uint32_t extent =
+        lease(shelf, std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block, lock);
+    // Its entry may have been ours before, with more blocks: the search begins anew.
+    std::erase_if(cls.leases, [&](const Lease& old) { return old.extent == extent; });
+    cls.leases.push_back({extent});
+    cls.current = cls.leases.size() - 1;
+  }
+  return place;
+}
+
+Store::Place Store::allocate(std::uint64_t size, bool holds_refs) {
+  std::unique_lock lock(mutex_);
+  Shelf& shelf = holds_refs ? with_refs_ : plain_;
+  Place place =
+      size > kBlockMax ? allocate_large(shelf, size, lock) : allocate_small(shelf, size, lock);
   shm::crash_point(shm::CrashPoint::AllocateTaken);
   return place;
 }
 
 }  // namespace mobula::runtime
+
+namespace mobula::detail {
+
+// A view may outlive its session: then there is nothing left to count.
+void Pin::again() const noexcept {
+  runtime::Process* process = runtime::current_process();
+  if (process && process->session() == session_)
+    process->memory().pins(process->index(), extent_).fetch_add(1, std::memory_order_relaxed);
+}
+
+void Pin::drop() const noexcept {
+  runtime::Process* process = runtime::current_process();
+  if (!process || process->session() != session_) return;
+  shm::crash_point(shm::CrashPoint::PinReleased);
+  shm::unpin(process->memory().pins(process->index(), extent_));
+}
+
+}  // namespace mobula::detail

@@ -1,6 +1,9 @@
 // Takes memory of the object store for this process: small values in blocks of extents that it
 // leases, large ones in extents of their own. Lately freed extents are reused first: their pages
 // are warm and writable already.
+//
+// Values that contain refs lie in extents of their own: those stay in memory, for the daemon reads
+// them when their owner dies.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +11,9 @@
 #include <mutex>
 #include <vector>
 
+#include "mobula/detail/runtime.h"
 #include "shm/memory.h"
+#include "wire/local_protocol.h"
 
 namespace mobula::runtime {
 
@@ -21,14 +26,17 @@ class Store {
   Store& operator=(const Store&) = delete;
 
   struct Place {
-    shm::StoredAt at;
-    std::byte* data;  // writable; at least 64-aligned
+    shm::StoredAt at{};
+    std::byte* data = nullptr;  // writable while it is pinned; at least 64-aligned
+    detail::Pin pin = {};
   };
-  // `size` bytes, not zero. Waits a grace time while the store is full. Throws
-  // ObjectStoreFullError.
-  Place allocate(std::uint64_t size);
-  // Where a stored value can be read.
-  const std::byte* read(const shm::StoredAt& at) const;
+  // `size` bytes, not zero. Waits while memory is being made free, and a grace time while none can
+  // be. Throws ObjectStoreFullError, OutOfDiskError, OutOfMemoryError.
+  Place allocate(std::uint64_t size, bool holds_refs);
+
+  // Where a stored value can be read while `pin` lives. Waits while it is brought back from disk.
+  // Throws ObjectLostError, and what allocate() throws.
+  const std::byte* read(const shm::StoredAt& at, detail::Pin& pin);
 
   static constexpr std::uint64_t kBlockMax = 256 << 10;
 
@@ -42,21 +50,29 @@ class Store {
     std::vector<Lease> leases;
     std::size_t current = 0;
   };
+  static constexpr int kClasses = 22;
+  struct Shelf {  // leases for one kind of value
+    SizeClass classes[kClasses];
+    std::vector<std::uint32_t> large;  // extents of one block, lately used last
+  };
 
-  bool still_ours(const shm::Extent& extent,
-                  std::uint64_t block_size) const;  // block size 0: one block, the whole
-  void forget_lost_leases(SizeClass& cls);
+  Place allocate_small(Shelf& shelf, std::uint64_t size, std::unique_lock<std::mutex>& lock);
+  Place allocate_large(Shelf& shelf, std::uint64_t size, std::unique_lock<std::mutex>& lock);
   bool take_from(SizeClass& cls, std::uint64_t size, Place& place);
-  bool take_large(std::uint64_t size, Place& place);
-  std::uint32_t lease(std::uint64_t size, std::uint64_t block_size);  // throws; waits while full
-  Place place_of(std::uint32_t extent, std::uint32_t block, std::uint32_t generation,
-                 std::uint64_t size) const;
+  bool take_large(std::vector<std::uint32_t>& large, std::uint64_t size, Place& place);
+  // Takes a block if the extent is ours, in memory, and cut as we believe (0: one block).
+  bool take(std::uint32_t extent, std::uint32_t block, std::uint64_t block_size, std::uint64_t size,
+            Place& place);
+  bool still_ours(const shm::Extent& extent, std::uint64_t block_size) const;
+  std::uint32_t lease(const Shelf& shelf, std::uint64_t size, std::uint64_t block_size,
+                      std::unique_lock<std::mutex>& lock);
+  void ask_until_granted(wire::Message& message);
+  void wait_until_resident(std::uint32_t extent);
 
   Process& process_;
   std::mutex mutex_;
-  static constexpr int kClasses = 22;
-  SizeClass classes_[kClasses];
-  std::vector<std::uint32_t> large_;  // extents of one block, lately used last
+  Shelf plain_;
+  Shelf with_refs_;
 };
 
 }  // namespace mobula::runtime

@@ -327,10 +327,11 @@ OpenBuffer open_buffer(std::uint64_t size) {
                                std::to_string(process.memory().object_capacity()) +
                                " bytes; Config.object_store_memory sets its size");
   }
-  const runtime::Store::Place place = process.store().allocate(size + shm::kCacheLine);
+  runtime::Store::Place place = process.store().allocate(size + shm::kCacheLine, false);
   std::memset(place.data, 0, shm::kCacheLine);
   std::memcpy(place.data, &size, sizeof size);
-  OpenBuffer buffer{place.data + shm::kCacheLine, size, process.session(), {}};
+  OpenBuffer buffer{
+      place.data + shm::kCacheLine, size, process.session(), {}, std::move(place.pin)};
   static_assert(sizeof buffer.place == sizeof place.at);
   std::memcpy(buffer.place, &place.at, sizeof place.at);
   return buffer;

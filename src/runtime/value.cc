@@ -32,7 +32,7 @@ void write_value(std::byte* to, const Writer& writer, const std::byte* bytes,
 shm::StoredAt store_value(Process& process, std::uint64_t size, std::uint64_t prefix,
                           const Writer& writer, const std::byte* bytes, detail::EncodeAgain again,
                           void* context, std::string_view name) {
-  const Store::Place place = process.store().allocate(size);
+  const Store::Place place = process.store().allocate(size, !writer.refs().empty());
   try {
     write_name(place.data, name);
     write_value(place.data + prefix, writer, bytes, again, context);
@@ -68,24 +68,31 @@ void place_result(Process& process, shm::Record& record, const Writer& writer,
   if (!writer.refs().empty()) record.flags |= shm::flag::kResultHasRefs;  // when all of it is there
 }
 
+namespace {
+ValueBytes stored_bytes(Process& process, const shm::StoredAt& at) {
+  ValueBytes value;
+  value.data = process.store().read(at, value.pin);
+  value.size = at.size;
+  return value;
+}
+}  // namespace
+
 ValueBytes result_bytes(Process& process, shm::Record& record) {
   switch (record.result_kind) {
     case shm::ResultKind::Word:
       return {reinterpret_cast<const std::byte*>(&record.result_word), record.result_size};
     case shm::ResultKind::Inline: return {record.result_inline, record.result_size};
-    case shm::ResultKind::Stored:
-      return {process.store().read(record.result_at()), record.result_at().size};
-    default: return {nullptr, 0};
+    case shm::ResultKind::Stored: return stored_bytes(process, record.result_at());
+    default: return {};
   }
 }
 
 ValueBytes argument_bytes(Process& process, shm::Record& record) {
-  if (record.flags & shm::flag::kArgsStored)
-    return {process.store().read(record.args_at()), record.args_at().size};
+  if (record.flags & shm::flag::kArgsStored) return stored_bytes(process, record.args_at());
   return {record.args_inline, record.args_size};
 }
 
-std::span<const std::uint64_t> trailing_refs(ValueBytes value) {
+std::span<const std::uint64_t> trailing_refs(const ValueBytes& value) {
   std::uint64_t count = 0;
   std::memcpy(&count, value.data + value.size - sizeof count, sizeof count);
   return {reinterpret_cast<const std::uint64_t*>(value.data + value.size - sizeof count -
@@ -93,7 +100,7 @@ std::span<const std::uint64_t> trailing_refs(ValueBytes value) {
           count};
 }
 
-std::uint64_t size_without_refs(ValueBytes value) {
+std::uint64_t size_without_refs(const ValueBytes& value) {
   return value.size - 8 - 8 * trailing_refs(value).size();
 }
 

@@ -39,14 +39,16 @@ void place_result(Process& process, shm::Record& record, const Writer& writer,
                   const std::byte* bytes, detail::EncodeAgain again, void* context);
 
 struct ValueBytes {
-  const std::byte* data;
-  std::uint64_t size;  // with the refs' table
+  const std::byte* data = nullptr;
+  std::uint64_t size = 0;  // with the refs' table
+  detail::Pin pin = {};  // while it lives, what is stored stays in memory
 };
+// Wait while the value is brought back from disk; throw what Store::read throws.
 ValueBytes result_bytes(Process& process, shm::Record& record);
 ValueBytes argument_bytes(Process& process, shm::Record& record);
 
 // The refs behind a value that has some; and the value without them.
-std::span<const std::uint64_t> trailing_refs(ValueBytes value);
-std::uint64_t size_without_refs(ValueBytes value);
+std::span<const std::uint64_t> trailing_refs(const ValueBytes& value);
+std::uint64_t size_without_refs(const ValueBytes& value);
 
 }  // namespace mobula::runtime

@@ -41,6 +41,12 @@
   X(RecycleFree, "recycle.free", "state Free")                                                  \
   X(AllocateTaken, "allocate.taken", "block of the store taken, no record names it")            \
   X(SealBefore, "seal.before", "bytes written, no record names them")                           \
+  X(PinTaken, "pin.taken", "pin counted, residency not looked at")                              \
+  X(PinReleased, "pin.released", "about to give a pin back")                                    \
+  X(RestoreAsked, "restore.asked", "reading from disk was ordered, not asleep yet")             \
+  X(SpillWritten, "spill.written", "bytes in the file, their pages still there")                \
+  X(SpillDropped, "spill.dropped", "pages given up, extent still Leaving")                      \
+  X(RestoreRead, "restore.read", "bytes back in memory, extent still Restoring")                \
   X(WaitRegistered, "wait.registered", "waiter's bit set, not asleep yet")                      \
   X(SleepAnnounced, "sleep.announced", "worker listed as asleep, not asleep yet")               \
   X(SearchTaken, "search.taken", "worker is the one that searches")                             \

@@ -5,8 +5,8 @@
 // it hands out what lies on them, never by a fault. Everything is addressed by index or by offset
 // from the start, so each process may map it anywhere.
 //
-//   header | processes | participants | classes | extents | segments | heap (rings, block words) |
-//   records
+//   header | processes | participants | classes | extents | pins | segments | heap (rings, block
+//   words) | records
 //
 // The daemon alone allocates: entries of tables, segments of records, rings. Processes ask for them
 // over their socket, which is rare; what they then do with them needs no daemon.
@@ -24,12 +24,16 @@ inline constexpr std::uint32_t kNone = 0xffffffff;
 inline constexpr std::uint32_t kProcessesMax = 4096;
 inline constexpr std::uint32_t kParticipantsMax = 4096;  // 12 bits of a state word
 inline constexpr std::uint32_t kClassesMax = 16384;
-inline constexpr std::uint32_t kExtentsMax = 65536;
+inline constexpr std::uint32_t kExtentsMax = 262144;
 inline constexpr std::uint32_t kSegmentsMax = 16384;
 inline constexpr std::uint32_t kRecordsPerSegment = 4096;
 inline constexpr std::size_t kRecordSize = 256;
 inline constexpr std::size_t kSegmentSize = kRecordsPerSegment * kRecordSize;
 inline constexpr std::size_t kHeapSize = std::size_t{4} << 30;
+
+// Objects have this many times as many addresses as bytes: a value that is spilled to disk keeps
+// its place, only the pages under it go, and a hole left by small ones never keeps a large one out.
+inline constexpr std::size_t kAddressesPerByte = 32;
 
 // Wakes processes that sleep on it; `value` only ever grows.
 struct Bell {
@@ -205,7 +209,9 @@ struct ControlLayout {
       kParticipants + whole_pages(kParticipantsMax * sizeof(Participant));
   static constexpr std::size_t kExtents =
       kClasses + whole_pages(kClassesMax * sizeof(SchedulingClass));
-  static constexpr std::size_t kSegments = kExtents + whole_pages(std::size_t{kExtentsMax} * 64);
+  static constexpr std::size_t kPins = kExtents + whole_pages(std::size_t{kExtentsMax} * 64);
+  static constexpr std::size_t kPinsOfProcess = std::size_t{kExtentsMax} * 4;
+  static constexpr std::size_t kSegments = kPins + kProcessesMax * kPinsOfProcess;
   static constexpr std::size_t kHeap = kSegments + whole_pages(std::size_t{kSegmentsMax} * 8);
   static constexpr std::size_t kRecords =
       (kHeap + kHeapSize + kSegmentSize - 1) / kSegmentSize * kSegmentSize;
@@ -215,7 +221,7 @@ struct ControlLayout {
 // Changes whenever a struct or a table changes its shape.
 constexpr std::uint64_t layout_hash() {
   std::uint64_t hash = 0xcbf29ce484222325u;
-  for (std::uint64_t part : {std::uint64_t{1} /* protocol */, std::uint64_t{sizeof(ControlHeader)},
+  for (std::uint64_t part : {std::uint64_t{2} /* protocol */, std::uint64_t{sizeof(ControlHeader)},
                              std::uint64_t{sizeof(Process)}, std::uint64_t{sizeof(Participant)},
                              std::uint64_t{sizeof(SchedulingClass)},
                              std::uint64_t{ControlLayout::kSize}, std::uint64_t{kRecordSize}}) {

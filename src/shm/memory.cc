@@ -35,7 +35,7 @@ std::byte* map_shared(int fd, std::size_t size, int protection) {
 bool Memory::create(std::size_t object_capacity, int* control_fd, int* object_fd) {
   *control_fd = make_memfd("mobula-control", ControlLayout::kSize);
   if (*control_fd < 0) return false;
-  *object_fd = make_memfd("mobula-objects", object_capacity);
+  *object_fd = make_memfd("mobula-objects", object_capacity * kAddressesPerByte);
   if (*object_fd >= 0) return true;
   ::close(*control_fd);
   return false;
@@ -49,9 +49,9 @@ const char* Memory::map(int control_fd, int object_fd, std::size_t object_capaci
     return "the node's shared memory has another layout: the program and mobula-node are of "
            "different builds";
   }
-  objects_ = map_shared(object_fd, object_capacity, PROT_READ);
-  window_ = map_shared(object_fd, object_capacity, daemon ? PROT_READ | PROT_WRITE : PROT_NONE);
   object_capacity_ = object_capacity;
+  objects_ = map_shared(object_fd, object_space(), PROT_READ);
+  window_ = map_shared(object_fd, object_space(), daemon ? PROT_READ | PROT_WRITE : PROT_NONE);
   if (!objects_ || !window_) {
     unmap();
     return "cannot map the object store";
@@ -61,8 +61,8 @@ const char* Memory::map(int control_fd, int object_fd, std::size_t object_capaci
 
 void Memory::unmap() {
   if (control_) ::munmap(control_, ControlLayout::kSize);
-  if (objects_) ::munmap(objects_, object_capacity_);
-  if (window_) ::munmap(window_, object_capacity_);
+  if (objects_) ::munmap(objects_, object_space());
+  if (window_) ::munmap(window_, object_space());
   control_ = objects_ = window_ = nullptr;
 }
 
@@ -83,6 +83,12 @@ bool Memory::open_window(std::uint64_t offset, std::size_t size) const {
 
 void Memory::close_window(std::uint64_t offset, std::size_t size) const {
   ::mprotect(window_ + offset, size, PROT_NONE);
+}
+
+void Memory::drop_pages(std::uint64_t offset, std::size_t size) const {
+  while (::madvise(window_ + offset, size, MADV_REMOVE) != 0 &&
+         (errno == EINTR || errno == EAGAIN)) {
+  }
 }
 
 }  // namespace mobula::shm

@@ -39,6 +39,11 @@ class Memory {
     return at<SchedulingClass>(ControlLayout::kClasses, i);
   }
   Extent& extent(std::uint32_t i) const { return at<Extent>(ControlLayout::kExtents, i); }
+  // How often threads of the process have pinned the extent.
+  std::atomic<std::uint32_t>& pins(std::uint32_t process, std::uint32_t extent) const {
+    return at<std::atomic<std::uint32_t>>(
+        ControlLayout::kPins + process * ControlLayout::kPinsOfProcess, extent);
+  }
   Record& record(std::uint32_t slot) const { return at<Record>(ControlLayout::kRecords, slot); }
   // Which participant a segment of records is leased to; kNone: none. Written by the daemon.
   std::atomic<std::uint32_t>& segment_owner(std::uint32_t segment) const {
@@ -53,6 +58,8 @@ class Memory {
   const std::byte* object(std::uint64_t offset) const { return objects_ + offset; }
   std::byte* object_window(std::uint64_t offset) const { return window_ + offset; }
   std::size_t object_capacity() const { return object_capacity_; }
+  // The size of the address range in which objects lie (layout.h: kAddressesPerByte).
+  std::size_t object_space() const { return object_capacity_ * kAddressesPerByte; }
 
   std::atomic<std::uint32_t>& block_word(Extent& e, std::uint32_t block) const {
     return e.blocks == 1 ? e.word_one
@@ -74,6 +81,8 @@ class Memory {
   // again.
   bool open_window(std::uint64_t offset, std::size_t size) const;
   void close_window(std::uint64_t offset, std::size_t size) const;
+  // Gives the pages under a part of the object memory back to the system; the daemon only.
+  void drop_pages(std::uint64_t offset, std::size_t size) const;
 
  private:
   template <class T>

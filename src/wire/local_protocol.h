@@ -21,8 +21,9 @@ enum class Kind : std::uint32_t {
   // daemon -> process, with the descriptors of control memory, object memory and the daemon's bell
   Welcome = 1,  // a process, b object capacity
   Reply,  // status, results
-  // driver -> its new daemon, first of all: c object capacity or 0, d flags, text: resources;
-  // descriptors: the program, its arguments
+  // driver -> its new daemon, first of all: c object capacity, d kStart... flags, text: resources
+  // and kSetting... amounts, 0, the folder for spilled objects; descriptors: the program, its
+  // arguments
   Start,
   // process -> daemon
   Joined,  // mapped everything; no reply
@@ -32,7 +33,9 @@ enum class Kind : std::uint32_t {
   OpenClass,  // a ClassKind, text: demand, then name; c creation record -> a class
   OpenRing,  // a participant, b class -> c heap offset of the ring
   GrowRing,  // c ring, a entries -> c heap offset of the storage
-  LeaseExtent,  // c size, d block size -> a extent
+  LeaseExtent,  // c size, d block size, b kHoldsRefs or 0 -> a extent
+  RestoreExtent,  // a extent, being read from disk when the answer is Ok
+  ObjectMemory,  // -> text: amounts, see memory_report
   Resources,  // a 0 total, 1 available, 2 nodes -> text: demand form
   Explain,  // a class -> text
   Leave,  // the driver ends the session -> after everything else of it is gone
@@ -51,8 +54,16 @@ enum class Status : std::uint32_t {
   TooLarge,
   Unschedulable,
   Limit,
-  Invalid
+  Invalid,
+  Later,  // memory is being made free: ask again
+  OutOfDisk,
+  ObjectLost
 };
+
+inline constexpr std::uint64_t kStartLogToDriver = 1;
+inline constexpr std::uint32_t kHoldsRefs = 1;  // the value has a table of refs behind it
+// Among the resources of Start, since it is an amount, too: bytes of disk that objects may take.
+inline constexpr const char* kSettingSpillLimit = "config.spill_limit";
 
 inline constexpr std::size_t kTextMax = 3072;
 inline constexpr int kDescriptorsMax = 4;

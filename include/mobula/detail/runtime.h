@@ -9,6 +9,7 @@
 #include <span>
 #include <string_view>
 #include <typeinfo>
+#include <utility>
 
 #include "mobula/codec.h"
 #include "mobula/detail/ref_address.h"
@@ -84,12 +85,43 @@ void kill_actor(ActorAddress actor, std::uint64_t session);
 
 // ---- Getting.
 
+// Keeps an extent of the store in memory while it is read or written; copies count, too.
+class Pin {
+ public:
+  static constexpr std::uint32_t kNothing = 0xffffffff;
+
+  Pin() = default;
+  // Takes over a pin that was counted.
+  Pin(std::uint64_t session, std::uint32_t extent) noexcept : session_(session), extent_(extent) {}
+  Pin(const Pin& other) noexcept : session_(other.session_), extent_(other.extent_) {
+    if (extent_ != kNothing) again();
+  }
+  Pin(Pin&& other) noexcept
+      : session_(other.session_), extent_(std::exchange(other.extent_, kNothing)) {}
+  Pin& operator=(Pin other) noexcept {
+    std::swap(session_, other.session_);
+    std::swap(extent_, other.extent_);
+    return *this;
+  }
+  ~Pin() {
+    if (extent_ != kNothing) drop();
+  }
+
+ private:
+  void again() const noexcept;
+  void drop() const noexcept;
+
+  std::uint64_t session_ = 0;
+  std::uint32_t extent_ = kNothing;
+};
+
+// A value in place, valid while a ref is held and the pin lives.
 struct Bytes {
   const std::byte* data = nullptr;
   std::size_t size = 0;
+  Pin pin = {};
 };
-// Waits for the record and returns its value in place, valid while a ref is held. Throws what the
-// task threw, or GetTimeoutError.
+// Waits for the record and returns its value. Throws what the task threw, or GetTimeoutError.
 Bytes get_bytes(RefAddress address, std::uint64_t session, std::optional<Duration> timeout);
 // Marks in `ready` the first records found final, in order, until num_returns of them are or the
 // time is over.
@@ -103,6 +135,7 @@ struct OpenBuffer {
   std::uint64_t size = 0;
   std::uint64_t session = 0;
   std::uint64_t place[2] = {};  // the library's
+  Pin pin = {};
 };
 OpenBuffer open_buffer(std::uint64_t size);
 RefAddress seal_buffer(OpenBuffer& buffer);
