@@ -124,6 +124,7 @@ bool Node::start(const wire::Message& message) {
   recovery_ = std::make_unique<Recovery>(memory_, *tables_, *objects_, *participant);
   const auto driver = tables_->open_process(shm::ProcessRole::Driver);
   MOBULA_CHECK(driver == kDriverProcess);
+  memory_.process(kDriverProcess).pid = static_cast<std::uint32_t>(driver_pid);
   start_zygote();
 
   const int cpus_here =

@@ -223,7 +223,10 @@ void Node::report_object_memory(wire::Message& message) {
                                     {"spilled", counts.spilled},
                                     {"on_disk", counts.on_disk},
                                     {"spilled_ever", counts.spilled_ever},
-                                    {"restored_ever", counts.restored_ever}}) {
+                                    {"restored_ever", counts.restored_ever},
+                                    {"extents", std::uint64_t{objects_->extent_limit()}},
+                                    {"segments", std::uint64_t{tables_->segment_limit()}},
+                                    {"processes", std::uint64_t{tables_->process_limit()}}}) {
     text += std::string(name) + "=" + std::to_string(value) + "\n";
   }
   message.set_text(text);

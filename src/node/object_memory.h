@@ -73,6 +73,7 @@ class ObjectMemory {
     std::uint64_t spilled_ever = 0, restored_ever = 0;
   };
   Counts counts() const;
+  std::uint32_t extent_limit() const { return next_extent_; }
   // Bytes that could be leased without spilling: what is free, and what is leased and not used.
   std::uint64_t bytes_available() const;
 

@@ -45,6 +45,7 @@ class Tables {
   const std::vector<std::uint32_t>& segments_of(std::uint32_t participant) const;
   const std::vector<std::uint32_t>& participants_of(std::uint32_t process) const;
   std::vector<std::uint32_t> record_segments() const;
+  std::uint32_t segment_limit() const { return next_segment_; }
   std::uint32_t process_limit() const { return next_process_; }
   std::uint32_t class_limit() const { return next_class_; }
   std::uint32_t participant_limit() const { return next_participant_; }

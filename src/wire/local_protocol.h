@@ -35,7 +35,7 @@ enum class Kind : std::uint32_t {
   GrowRing,  // c ring, a entries -> c heap offset of the storage
   LeaseExtent,  // c size, d block size, b kHoldsRefs or 0 -> a extent
   RestoreExtent,  // a extent, being read from disk when the answer is Ok
-  ObjectMemory,  // -> text: amounts, see memory_report
+  ObjectMemory,  // -> text: amounts, for memory_report()
   Resources,  // a 0 total, 1 available, 2 nodes -> text: demand form
   Explain,  // a class -> text
   Leave,  // the driver ends the session -> after everything else of it is gone

@@ -1,0 +1,265 @@
+// The memory report: read from the ledgers in place, with the daemon's own counts.
+#include "mobula/memory.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <map>
+
+#include "runtime/process.h"
+#include "runtime/registry.h"
+#include "shm/holds.h"
+
+namespace mobula {
+namespace {
+
+using runtime::Process;
+
+constexpr std::size_t kLargest = 20;
+
+std::string role_name(std::uint32_t role) {
+  switch (static_cast<shm::ProcessRole>(role)) {
+    case shm::ProcessRole::Driver: return "driver";
+    case shm::ProcessRole::Worker: return "worker";
+    case shm::ProcessRole::Actor: return "actor";
+    case shm::ProcessRole::Daemon: return "node";
+    case shm::ProcessRole::None: break;
+  }
+  return "(none)";
+}
+
+// 0 when the process is gone.
+std::uint64_t private_memory(std::uint32_t pid) {
+  FILE* file = ::fopen(("/proc/" + std::to_string(pid) + "/statm").c_str(), "re");
+  if (!file) return 0;
+  unsigned long long all = 0, resident = 0, shared = 0;
+  const int read = ::fscanf(file, "%llu %llu %llu", &all, &resident, &shared);
+  ::fclose(file);
+  if (read != 3 || shared > resident) return 0;
+  return (resident - shared) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+class Report {
+ public:
+  Report() : process_(runtime::require_process()), memory_(process_.memory()) {}
+
+  MemoryReport make() {
+    ask_daemon();
+    read_processes();
+    read_records();
+    read_extents();
+    std::sort(report_.largest.begin(), report_.largest.end(),
+              [](const auto& a, const auto& b) { return a.size > b.size; });
+    if (report_.largest.size() > kLargest) report_.largest.resize(kLargest);
+    for (auto& [key, origin] : origins_) report_.origins.push_back(std::move(origin));
+    std::sort(report_.origins.begin(), report_.origins.end(),
+              [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+    return std::move(report_);
+  }
+
+ private:
+  void ask_daemon() {
+    wire::Message message;
+    message.kind = wire::Kind::ObjectMemory;
+    process_.daemon().demand(message);
+    counts_ = wire::parse_amounts(message.text_view());
+    MemoryReport::Store& store = report_.store;
+    store.capacity = count("capacity");
+    store.leased = count("leased");
+    store.warm = count("warm");
+    store.spilled = count("spilled");
+    store.on_disk = count("on_disk");
+    store.spilled_ever = count("spilled_ever");
+    store.restored_ever = count("restored_ever");
+  }
+
+  std::uint64_t count(const char* name) const {
+    const auto it = counts_.find(name);
+    return it == counts_.end() ? 0 : static_cast<std::uint64_t>(it->second);
+  }
+
+  void read_processes() {
+    for (std::uint32_t i = 0; i < count("processes"); ++i) {
+      const shm::Process& shared = memory_.process(i);
+      const std::uint32_t role = shared.role.load(std::memory_order_acquire);
+      if (role == static_cast<std::uint32_t>(shm::ProcessRole::None)) continue;
+      by_index_[i] = report_.processes.size();
+      MemoryReport::Process& process = report_.processes.emplace_back();
+      process.pid = shared.pid;
+      process.role = role_name(role);
+      process.private_memory = private_memory(shared.pid);
+    }
+  }
+
+  MemoryReport::Process* process_at(std::uint32_t index) {
+    const auto it = by_index_.find(index);
+    return it == by_index_.end() ? nullptr : &report_.processes[it->second];
+  }
+
+  void read_records() {
+    for (std::uint32_t segment = 0; segment < count("segments"); ++segment) {
+      const std::uint32_t owner = memory_.segment_owner(segment).load(std::memory_order_acquire);
+      if (owner == shm::kNone) continue;
+      report_.records.capacity += shm::kRecordsPerSegment;
+      MemoryReport::Process* process =
+          process_at(memory_.participant(owner).process.load(std::memory_order_relaxed));
+      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r)
+        read_record(segment * shm::kRecordsPerSegment + r, process);
+    }
+  }
+
+  // The record may be recycled under our eyes: what was read counts if the state is still the same
+  // afterwards.
+  void read_record(std::uint32_t slot, MemoryReport::Process* owner) {
+    shm::Record& record = memory_.record(slot);
+    const std::uint64_t state = record.state.load(std::memory_order_acquire);
+    std::uint64_t* counted = nullptr;
+    switch (shm::word::state(state)) {
+      case shm::State::Free: return;
+      case shm::State::Waiting: counted = &report_.records.waiting; break;
+      case shm::State::Ready: counted = &report_.records.ready; break;
+      case shm::State::Claimed: counted = &report_.records.running; break;
+      default: counted = &report_.records.finished;
+    }
+    ++*counted;
+    if (owner) ++owner->records;
+    if (record.kind == shm::Kind::Join) return;
+    const bool is_final = shm::word::is_final(state);
+    if (record.flags & shm::flag::kArgsStored)
+      note(record, slot, record.args_at(), !is_final, owner);
+    if (is_final && record.result_kind == shm::ResultKind::Stored)
+      note(record, slot, record.result_at(), false, owner);
+    if (record.state.load(std::memory_order_acquire) != state) report_.largest.resize(noted_);
+    for (; noted_ < report_.largest.size(); ++noted_)
+      add_to_origin(record, report_.largest[noted_]);
+    if (noted_ > 64 * kLargest) keep_largest();
+  }
+
+  void note(const shm::Record& record, std::uint32_t slot, const shm::StoredAt& at,
+            bool is_arguments, const MemoryReport::Process* owner) {
+    if (at.extent >= count("extents")) return;  // half-written: it was recycled meanwhile
+    MemoryReport::Object& object = report_.largest.emplace_back();
+    const detail::FunctionInfo* function = runtime::find_function(record.function);
+    object.name = record.kind == shm::Kind::Put ? "(put)"
+                  : function                    ? std::string(function->name)
+                                                : "(unknown)";
+    object.size = at.size;
+    object.is_arguments = is_arguments;
+    object.on_disk = static_cast<shm::Residency>(memory_.extent(at.extent).residency.load()) !=
+                     shm::Residency::Resident;
+    object.owner_pid = owner ? owner->pid : 0;
+    object.holders =
+        shm::holds::count(record.refs.load(std::memory_order_relaxed)) +
+        (process_.counts()[slot].load(std::memory_order_relaxed) & ~runtime::RefCounts::kQueued);
+  }
+
+  void add_to_origin(const shm::Record& record, const MemoryReport::Object& object) {
+    MemoryReport::Origin& origin = origins_[{record.function, object.is_arguments}];
+    if (origin.count++ == 0) {
+      origin.name = object.name;
+      origin.is_arguments = object.is_arguments;
+    }
+    origin.bytes += object.size;
+    if (object.on_disk) origin.on_disk += object.size;
+  }
+
+  void keep_largest() {
+    std::nth_element(report_.largest.begin(), report_.largest.begin() + kLargest,
+                     report_.largest.end(),
+                     [](const auto& a, const auto& b) { return a.size > b.size; });
+    report_.largest.resize(kLargest);
+    noted_ = kLargest;
+  }
+
+  void read_extents() {
+    for (std::uint32_t i = 0; i < count("extents"); ++i) {
+      shm::Extent& extent = memory_.extent(i);
+      if (!extent.in_use.load(std::memory_order_acquire)) continue;
+      const bool resident =
+          static_cast<shm::Residency>(extent.residency.load()) == shm::Residency::Resident;
+      for (std::uint32_t b = 0; resident && b < extent.blocks; ++b) {
+        if (memory_.block_word(extent, b).load(std::memory_order_relaxed) & shm::block::kUsed)
+          report_.store.used += extent.block_size;
+      }
+      if (MemoryReport::Process* lessee = process_at(extent.lessee.load()))
+        lessee->store_leased += extent.size;
+      for (const auto& [index, at] : by_index_)
+        report_.processes[at].pins += memory_.pins(index, i).load(std::memory_order_relaxed);
+    }
+  }
+
+  Process& process_;
+  shm::Memory& memory_;
+  std::map<std::string, double> counts_;
+  std::map<std::uint32_t, std::size_t> by_index_;  // into report_.processes
+  std::map<std::pair<std::uint64_t, bool>, MemoryReport::Origin> origins_;  // by function
+  std::size_t noted_ = 0;  // objects in `largest` that are certain
+  MemoryReport report_;
+};
+
+std::string bytes_text(std::uint64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
+  char text[32];
+  ::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return text;
+}
+
+__attribute__((format(printf, 2, 3))) void add_line(std::string& text, const char* format, ...) {
+  char line[256];
+  va_list arguments;
+  va_start(arguments, format);
+  ::vsnprintf(line, sizeof line, format, arguments);
+  va_end(arguments);
+  text += line;
+  text += '\n';
+}
+
+}  // namespace
+
+MemoryReport memory_report() { return Report().make(); }
+
+std::string MemoryReport::text() const {
+  std::string text;
+  add_line(text, "object store  %s of %s leased, %s of that in use, %s kept warm",
+           bytes_text(store.leased).c_str(), bytes_text(store.capacity).c_str(),
+           bytes_text(store.used).c_str(), bytes_text(store.warm).c_str());
+  add_line(text, "on disk       %s of values, %s in the file; written %s, read back %s",
+           bytes_text(store.spilled).c_str(), bytes_text(store.on_disk).c_str(),
+           bytes_text(store.spilled_ever).c_str(), bytes_text(store.restored_ever).c_str());
+  add_line(text,
+           "records       %llu waiting, %llu ready, %llu running, %llu finished; room for %llu",
+           static_cast<unsigned long long>(records.waiting),
+           static_cast<unsigned long long>(records.ready),
+           static_cast<unsigned long long>(records.running),
+           static_cast<unsigned long long>(records.finished),
+           static_cast<unsigned long long>(records.capacity));
+  add_line(text, "\n%-8s %8s %12s %12s %10s %6s", "PROCESS", "PID", "PRIVATE", "LEASED", "RECORDS",
+           "PINS");
+  for (const Process& p : processes) {
+    add_line(text, "%-8s %8u %12s %12s %10llu %6llu", p.role.c_str(), p.pid,
+             bytes_text(p.private_memory).c_str(), bytes_text(p.store_leased).c_str(),
+             static_cast<unsigned long long>(p.records), static_cast<unsigned long long>(p.pins));
+  }
+  if (origins.empty()) return text;
+  add_line(text, "\n%-10s %10s %12s %12s  %s", "KIND", "NUMBER", "SIZE", "ON DISK", "MADE BY");
+  for (const Origin& o : origins) {
+    add_line(text, "%-10s %10llu %12s %12s  %.150s", o.is_arguments ? "arguments" : "values",
+             static_cast<unsigned long long>(o.count), bytes_text(o.bytes).c_str(),
+             bytes_text(o.on_disk).c_str(), o.name.c_str());
+  }
+  add_line(text, "\n%-10s %8s %8s %12s %12s  %s", "LARGEST", "OWNER", "HOLDERS", "SIZE", "WHERE",
+           "MADE BY");
+  for (const Object& o : largest) {
+    add_line(text, "%-10s %8u %8llu %12s %12s  %.150s", o.is_arguments ? "arguments" : "value",
+             o.owner_pid, static_cast<unsigned long long>(o.holders), bytes_text(o.size).c_str(),
+             o.on_disk ? "disk" : "memory", o.name.c_str());
+  }
+  return text;
+}
+
+}  // namespace mobula
