@@ -1,11 +1,14 @@
 // A process killed at any step of any shared-memory protocol costs nothing but time.
 //
 // For each named crash point, each role and the first, third and 40th time that it is reached, a
-// program with a session runs a mixed workload; one of its processes kills itself there. When
-// it was a worker or an actor, the program ends with right values; when it was the driver, its
-// session is gone within a second. At the end a table tells how often each point was reached.
+// program with a session runs a mixed workload; one of its processes kills itself there. When it
+// was a worker or an actor, the program ends with right values and all memory free again; when it
+// was the driver, its session is gone within a second; when it was the node daemon, the driver is
+// told. Then the same with random pairs of crashes. At the end a table tells how often each point
+// was reached.
 //
 // One case by hand: MOBULA_CRASH_POINT=claim.taken:1@worker scenario_crash_points --workload
+// Other pairs:      scenario_crash_points --pairs=1000   (MOBULA_SEED=... replays them)
 #include "support/scenario.h"
 
 #include <fcntl.h>
@@ -19,10 +22,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -46,7 +51,9 @@ using mobula::test::since;
 namespace {
 
 constexpr const char* kFiredVariable = "MOBULA_TEST_FIRED";
-constexpr const char* kRoles[] = {"driver", "worker", "actor"};
+constexpr const char* kRoles[] = {"driver", "worker", "actor", "node"};
+constexpr int kExitNodeDied = 5;
+int pairs = 60;  // --pairs
 constexpr milliseconds kGoesWrongAfter = 20s;
 
 }  // namespace
@@ -66,6 +73,7 @@ extern "C" int kill(pid_t pid, int signal) noexcept {
 namespace workload {
 
 constexpr std::size_t kLarge = 40'000;
+constexpr std::size_t kHuge = 1 << 20;  // 4 MiB of ints: eleven of them do not fit into the store
 
 int square(int x) { return x * x; }
 int add(int a, int b) { return a + b; }
@@ -80,6 +88,8 @@ long sum_in_place(std::span<const int> values) {
   for (const int value : values) all += value;
   return all;
 }
+
+std::vector<int> huge(int n) { return std::vector<int>(kHuge, n); }
 
 // Results that contain refs, made by the task itself.
 struct Made {
@@ -121,6 +131,7 @@ struct Ledger {
     kept.push_back(ref);
     return sum(mobula::get(ref));
   }
+  long look(std::span<const int> values) { return sum_in_place(values); }
   int tree(int depth) { return nested(depth); }
   int picks(int n) { return picks_first(n); }
   Made makes(int n) { return make(n); }
@@ -220,20 +231,58 @@ void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
   if (round == 0) EQUALS(settled([&] { return ledger.call<&Ledger::burst>(3000); }), 2999 * 3000);
 }
 
+// More than the store holds: values go to disk and come back, for drivers, tasks and the actor.
+void more_than_fits(const mobula::ActorHandle<Ledger>& ledger) {
+  std::vector<Ref<std::vector<int>>> blocks;
+  for (int i = 0; i < 11; ++i)
+    blocks.push_back(i % 3 ? mobula::put(std::vector<int>(kHuge, i)) : remote<huge>(i));
+  mobula::get(remote<sum_in_place>(blocks[0]), 15s);
+  for (int i = 0; i < 11; ++i) {
+    const auto view = mobula::get_view(blocks[static_cast<std::size_t>(i)], 15s);
+    EQUALS(sum_in_place(view), static_cast<long>(kHuge) * i);
+    if (i % 4) continue;
+    EQUALS(mobula::get(remote<sum_in_place>(blocks[static_cast<std::size_t>(i)]), 15s),
+           static_cast<long>(kHuge) * i);
+    EQUALS(settled([&] { return ledger.call<&Ledger::look>(blocks[static_cast<std::size_t>(i)]); }),
+           static_cast<long>(kHuge) * i);
+  }
+}
+
+// What is not held any more is free again, to the last byte and record.
+void nothing_is_left() {
+  mobula::MemoryReport report;
+  const auto free = [&] {
+    report = mobula::memory_report();
+    return report.store.used == 0 && report.store.spilled == 0 && report.store.on_disk == 0 &&
+           report.records.waiting + report.records.ready + report.records.running == 0 &&
+           report.records.finished == 0 &&
+           std::all_of(report.processes.begin(), report.processes.end(),
+                       [](const auto& process) { return process.pins == 0; });
+  };
+  if (!mobula::test::eventually(5s, free)) require(false, __LINE__, "left:\n" + report.text());
+  const mobula::Buffer all = mobula::create_buffer((32 << 20) - 4096);
+  EQUALS(all.size(), (std::size_t{32} << 20) - 4096);
+}
+
 int run(int argc, char** argv) {
   const mobula::Session session(
-      argc, argv, {.num_cpus = 2, .object_store_memory = 64ULL << 20, .log_to_driver = false});
+      argc, argv, {.num_cpus = 2, .object_store_memory = 32ULL << 20, .log_to_driver = false});
   try {
-    const auto ledger = mobula::actor<Ledger>.with({.max_restarts = 3})();
-    for (int round = 0; round < 4; ++round) {
-      one_round(ledger, round);
-      // One that lives for a round: its end is a protocol too.
-      const auto passing = mobula::actor<Ledger>.with({.max_restarts = 1})();
-      EQUALS(settled([&] { return passing.call<&Ledger::add>(round); }), round);
+    {
+      const auto ledger = mobula::actor<Ledger>.with({.max_restarts = 3})();
+      for (int round = 0; round < 4; ++round) {
+        one_round(ledger, round);
+        // One that lives for a round: its end is a protocol too.
+        const auto passing = mobula::actor<Ledger>.with({.max_restarts = 1})();
+        EQUALS(settled([&] { return passing.call<&Ledger::add>(round); }), round);
+      }
+      more_than_fits(ledger);
     }
-    // What is not held any more is free again, up to chunks in use: half of the store is one piece.
-    const mobula::Buffer most = mobula::create_buffer(32 << 20);
-    EQUALS(most.size(), std::size_t{32} << 20);
+    nothing_is_left();
+  } catch (const mobula::NodeDiedError&) {
+    std::puts("the node died, and the driver was told");
+    std::fflush(stdout);
+    ::_exit(kExitNodeDied);
   } catch (const mobula::Error& e) {
     std::printf("error (code %u): %s\n", static_cast<unsigned>(e.code()), e.what());
     std::fflush(stdout);
@@ -248,15 +297,27 @@ int run(int argc, char** argv) {
 
 namespace {
 
-struct Case {
+struct Crash {
   std::string point;
   std::string role;
   int reach = 1;
   std::string name() const { return point + ":" + std::to_string(reach) + "@" + role; }
 };
+struct Case {
+  std::vector<Crash> crashes;
+  std::string name() const {
+    std::string all;
+    for (const Crash& crash : crashes) all += (all.empty() ? "" : ",") + crash.name();
+    return all;
+  }
+  bool may_kill(std::string_view role) const {
+    return std::any_of(crashes.begin(), crashes.end(),
+                       [&](const Crash& crash) { return crash.role == role; });
+  }
+};
 
 struct Outcome {
-  bool fired = false;
+  int fired = 0;
   std::string trouble;  // empty: as it should be
   milliseconds took{0};
 };
@@ -272,13 +333,20 @@ Outcome run_case(const Case& which) {
   const auto ending = child.wait(kGoesWrongAfter);
   Outcome outcome;
   outcome.took = since(start);
-  outcome.fired = mobula::test::count_of(marks.file("fired")) > 0;
-  const bool driver_dies = outcome.fired && which.role == "driver";
+  outcome.fired = mobula::test::count_of(marks.file("fired"));
+  // With two crashes, either may have kept the other from happening.
+  const auto ended_with = [&](int signal, int code) {
+    return ending && ending->signal == signal && ending->code == code;
+  };
+  const bool driver_died = outcome.fired > 0 && which.may_kill("driver") && ended_with(SIGKILL, 0);
+  // The daemon is another program and leaves no mark: its death is what the driver was told.
+  const bool node_died = which.may_kill("node") && ended_with(0, kExitNodeDied);
+  if (node_died) ++outcome.fired;
+  const bool must_die = outcome.fired > 0 && which.crashes.size() == 1 && which.may_kill("driver");
+  const bool went_well = !must_die && ended_with(0, 0);
   if (!ending) {
     outcome.trouble = "did not end in " + std::to_string(kGoesWrongAfter.count() / 1000) + " s";
-  } else if (driver_dies && ending->signal != SIGKILL) {
-    outcome.trouble = "the driver was to die by SIGKILL";
-  } else if (!driver_dies && (ending->signal != 0 || ending->code != 0)) {
+  } else if (!driver_died && !node_died && !went_well) {
     outcome.trouble = "ended with signal " + std::to_string(ending->signal) + ", code " +
                       std::to_string(ending->code);
   } else {
@@ -297,14 +365,31 @@ Outcome run_case(const Case& which) {
   return outcome;
 }
 
-std::vector<Case> all_cases() {
+std::string_view point_name(std::size_t point) {
+  return mobula::shm::crash_point_info(static_cast<mobula::shm::CrashPoint>(point)).name;
+}
+constexpr auto kPoints = static_cast<std::size_t>(mobula::shm::CrashPoint::kCount);
+
+std::vector<Case> single_crashes() {
   std::vector<Case> cases;
-  for (std::size_t p = 0; p < static_cast<std::size_t>(mobula::shm::CrashPoint::kCount); ++p) {
-    const auto& info = mobula::shm::crash_point_info(static_cast<mobula::shm::CrashPoint>(p));
+  for (std::size_t p = 0; p < kPoints; ++p) {
     for (const char* role : kRoles) {
-      for (const int reach : {1, 3, 40}) cases.push_back({std::string(info.name), role, reach});
+      for (const int reach : {1, 3, 40})
+        cases.push_back({{{std::string(point_name(p)), role, reach}}});
     }
   }
+  return cases;
+}
+
+std::vector<Case> random_pairs(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const auto crash = [&] {
+    constexpr int kReaches[] = {1, 1, 2, 3, 10, 40};
+    return Crash{std::string(point_name(random() % kPoints)), kRoles[random() % std::size(kRoles)],
+                 kReaches[random() % std::size(kReaches)]};
+  };
+  std::vector<Case> cases;
+  for (int i = 0; i < pairs; ++i) cases.push_back({{crash(), crash()}});
   return cases;
 }
 
@@ -324,7 +409,7 @@ std::vector<Outcome> run_all(const std::vector<Case>& cases) {
 }  // namespace
 
 TEST_CASE("the workload gives right values when nobody dies") {
-  const Outcome outcome = run_case({"none", "nobody", 1});
+  const Outcome outcome = run_case({{{"none", "nobody", 1}}});
 
   INFO(outcome.trouble);
   CHECK(outcome.trouble.empty());
@@ -333,7 +418,7 @@ TEST_CASE("the workload gives right values when nobody dies") {
 }
 
 TEST_CASE("a process killed at any step costs nothing but time") {
-  const std::vector<Case> cases = all_cases();
+  const std::vector<Case> cases = single_crashes();
 
   const std::vector<Outcome> outcomes = run_all(cases);
 
@@ -343,7 +428,7 @@ TEST_CASE("a process killed at any step costs nothing but time") {
     CAPTURE(cases[i].name());
     INFO(outcomes[i].trouble);
     CHECK(outcomes[i].trouble.empty());
-    fired[cases[i].point][cases[i].role] += outcomes[i].fired;
+    fired[cases[i].crashes[0].point][cases[i].crashes[0].role] += outcomes[i].fired;
     slowest = std::max(slowest, outcomes[i].took);
   }
   std::printf("\n%-22s", "crashes at point");
@@ -364,8 +449,30 @@ TEST_CASE("a process killed at any step costs nothing but time") {
               static_cast<int>(slowest.count()));
 }
 
+TEST_CASE("two processes killed at any two steps cost nothing but time") {
+  const char* given = std::getenv("MOBULA_SEED");
+  const std::uint64_t seed = given ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+  const std::vector<Case> cases = random_pairs(seed);
+
+  const std::vector<Outcome> outcomes = run_all(cases);
+
+  int crashes[3] = {};
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    CAPTURE(cases[i].name());
+    INFO(outcomes[i].trouble);
+    CHECK(outcomes[i].trouble.empty());
+    ++crashes[std::min(outcomes[i].fired, 2)];
+  }
+  std::printf("%d pairs by seed %llu: %d with both crashes, %d with one, %d with none\n", pairs,
+              static_cast<unsigned long long>(seed), crashes[2], crashes[1], crashes[0]);
+}
+
 int main(int argc, char** argv) {
   if (argc == 2 && std::string_view(argv[1]) == "--workload") return workload::run(argc, argv);
+  for (int i = 1; i < argc; ++i) {
+    constexpr std::string_view kPairs = "--pairs=";
+    if (std::string_view(argv[i]).starts_with(kPairs)) pairs = std::atoi(argv[i] + kPairs.size());
+  }
   doctest::Context context(argc, argv);
   return context.run();
 }

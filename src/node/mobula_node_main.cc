@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   constexpr char kOption[] = "--driver-socket=";
   if (argc == 2 && strncmp(argv[1], kOption, sizeof kOption - 1) == 0) {
     try {
-      mobula::shm::arm_crash_point("node");
+      mobula::shm::arm_crash_points("node");
       mobula::node::Node node(atoi(argv[1] + sizeof kOption - 1));
       return node.run();
     } catch (const std::exception& e) {

@@ -40,7 +40,7 @@ Tables::Tables(shm::Memory& memory, std::uint64_t session, std::uint32_t cores)
   header.object_capacity = memory.object_capacity();
   header.daemon_pid = static_cast<std::uint32_t>(::getpid());
   header.cores = cores;
-  header.crashes_left.store(1);
+  header.open_crashes.store(~0u);
   header.magic = shm::kMagic;
   MOBULA_CHECK(heap_.allocate(kHeapReserved) == 0);
 }

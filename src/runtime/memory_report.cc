@@ -221,7 +221,10 @@ __attribute__((format(printf, 2, 3))) void add_line(std::string& text, const cha
 
 }  // namespace
 
-MemoryReport memory_report() { return Report().make(); }
+MemoryReport memory_report() {
+  runtime::require_process().tidy();  // what nobody needs any more is no news
+  return Report().make();
+}
 
 std::string MemoryReport::text() const {
   std::string text;

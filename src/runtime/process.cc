@@ -234,8 +234,8 @@ Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role
   const char* name = role == shm::ProcessRole::Driver  ? "driver"
                      : role == shm::ProcessRole::Actor ? "actor"
                                                        : "worker";
-  shm::arm_crash_point(name);
-  if (memory_->mapped()) shm::set_crash_budget(&memory_->header().crashes_left);
+  shm::arm_crash_points(name);
+  if (memory_->mapped()) shm::set_open_crashes(&memory_->header().open_crashes);
   shm::crash_point(shm::CrashPoint::JoinStarted);
   if (!memory_->mapped()) {
     if (const char* problem =
@@ -246,14 +246,14 @@ Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role
   ::close(welcome.descriptors[0]);
   ::close(welcome.descriptors[1]);
   session_ = memory_->header().session;
-  shm::set_crash_budget(&memory_->header().crashes_left);
+  shm::set_open_crashes(&memory_->header().open_crashes);
   shm::crash_point(shm::CrashPoint::JoinMapped);
   wire::Message joined;
   joined.kind = wire::Kind::Joined;
   daemon_.tell(joined);
 }
 
-Process::~Process() { shm::set_crash_budget(nullptr); }
+Process::~Process() { shm::set_open_crashes(nullptr); }
 
 Ledger& Process::this_ledger() {
   if (thread_ledger.ledger && thread_ledger.session == session_) return *thread_ledger.ledger;

@@ -1,9 +1,10 @@
 // Names every step of every shared-memory protocol at which a process may be killed.
 //
-// A test arms one point through the environment, MOBULA_CRASH_POINT=name[:n][@role], and the
-// process that reaches it for the n-th time kills itself with SIGKILL, as the kernel would: no
-// handler runs, nothing is flushed. Points stay in release builds, so that what is tested is what
-// is shipped; one that is not armed costs a load and a branch.
+// A test arms points through the environment, MOBULA_CRASH_POINT=name[:n][@role],..., and the
+// process that reaches one for the n-th time kills itself with SIGKILL, as the kernel would: no
+// handler runs, nothing is flushed. Each armed crash happens once in a session, so that a restarted
+// worker survives. Points stay in release builds, so that what is tested is what is shipped; one
+// that is not armed costs a load and a branch.
 #pragma once
 
 #include <atomic>
@@ -70,22 +71,23 @@ struct CrashPointInfo {
 };
 const CrashPointInfo& crash_point_info(CrashPoint point);
 
-// The session's budget of crashes: a point fires only while it is above 0, so that a restarted
-// worker survives.
-void set_crash_budget(std::atomic<std::int32_t>* crashes_left);
+// The session's word of armed crashes that have not happened yet, a bit each in the order of the
+// list; nullptr: there is none yet, and each happens.
+void set_open_crashes(std::atomic<std::uint32_t>* open);
 
-// Reads MOBULA_CRASH_POINT; `role` is driver, worker, actor or node. An unknown name is reported on
+// Reads MOBULA_CRASH_POINT; `role` is driver, worker, actor or node. Unknown names are reported on
 // stderr.
-void arm_crash_point(std::string_view role);
+void arm_crash_points(std::string_view role);
 
 namespace detail {
-extern std::uint8_t armed_point;  // a CrashPoint, or kCount when nothing is armed
-void reach_armed_point();
+extern std::uint64_t armed_points;  // a bit for each CrashPoint
+static_assert(static_cast<int>(CrashPoint::kCount) <= 64);
+void reach_armed_point(CrashPoint point);
 }  // namespace detail
 
 inline void crash_point(CrashPoint point) {
-  if (__builtin_expect(detail::armed_point == static_cast<std::uint8_t>(point), 0))
-    detail::reach_armed_point();
+  if (__builtin_expect(detail::armed_points >> static_cast<int>(point) & 1, 0))
+    detail::reach_armed_point(point);
 }
 
 }  // namespace mobula::shm

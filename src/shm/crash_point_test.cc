@@ -13,15 +13,15 @@ namespace {
 using namespace testing;
 
 // How a process ends that reaches three points in turn, twice each.
-Ending end_of(const char* armed, const char* role, std::int32_t budget = 100) {
+Ending end_of(const char* armed, const char* role, std::uint32_t open = ~0u) {
   Session session;
-  session.memory().header().crashes_left.store(budget);
+  session.memory().header().open_crashes.store(open);
   Child child = session.start([&](const Memory& memory) {
     if (armed) ::setenv("MOBULA_CRASH_POINT", armed, 1);
     if (!armed) ::unsetenv("MOBULA_CRASH_POINT");
     ::fclose(stderr);
-    arm_crash_point(role);
-    set_crash_budget(&memory.header().crashes_left);
+    arm_crash_points(role);
+    set_open_crashes(&memory.header().open_crashes);
     for (int i = 0; i < 2; ++i) {
       for (const CrashPoint point :
            {CrashPoint::ClaimIntent, CrashPoint::ClaimTaken, CrashPoint::ClaimMoved}) {
@@ -44,7 +44,10 @@ TEST_CASE("a process dies by SIGKILL at the armed point, in the armed role, at t
         Row{"claim.taken:2", "worker", true}, Row{"claim.taken:3", "worker", false},
         Row{"claim.moved:2@actor", "actor", true}, Row{"claim.moved:2@actor", "driver", false},
         Row{"no.such_point", "worker", false}, Row{"claim.take", "worker", false},
-        Row{"", "worker", false}, Row{"submit.pushed", "worker", false}}) {
+        Row{"", "worker", false}, Row{"claim.taken@actor,claim.moved:2", "worker", true},
+        Row{"claim.taken@actor,claim.moved:2@actor", "worker", false},
+        Row{"claim.taken:3,claim.taken:2", "worker", true}, Row{"no.such,claim.moved", "a", true},
+        Row{"submit.pushed", "worker", false}}) {
     const std::string armed = row.armed ? row.armed : "(nothing)";
     const std::string role = row.role;
     CAPTURE(armed);
@@ -53,9 +56,11 @@ TEST_CASE("a process dies by SIGKILL at the armed point, in the armed role, at t
   }
 }
 
-TEST_CASE("no point fires once the session's budget of crashes is spent") {
-  CHECK(end_of("claim.taken", "worker", 1) == kKilled);
-  CHECK(end_of("claim.taken", "worker", 0) == kWell);
+TEST_CASE("each armed crash happens once in a session") {
+  CHECK(end_of("claim.taken", "worker", 0b1) == kKilled);
+  CHECK(end_of("claim.taken", "worker", 0b0) == kWell);
+  CHECK(end_of("submit.pushed,claim.taken", "worker", 0b10) == kKilled);
+  CHECK(end_of("submit.pushed,claim.taken", "worker", 0b01) == kWell);
 }
 
 TEST_CASE("each point has a name of its own and says what it means") {

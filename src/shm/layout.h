@@ -55,8 +55,8 @@ struct ControlHeader {
   alignas(kCacheLine) Bell any_bell;
   // 1: some class waits for a worker; one that runs out of work tells the daemon before it sleeps.
   std::atomic<std::uint32_t> wants_idle;
-  // How many armed crash points may still fire in this session.
-  alignas(kCacheLine) std::atomic<std::int32_t> crashes_left;
+  // Armed crashes that have not happened yet in this session (crash_point.h).
+  alignas(kCacheLine) std::atomic<std::uint32_t> open_crashes;
   // 1: the driver has left; whoever waits gives up.
   alignas(kCacheLine) std::atomic<std::uint32_t> session_over;
 };

@@ -123,7 +123,7 @@ inline void die_at(CrashPoint point, int reach = 1) {
   const std::string text =
       std::string(crash_point_info(point).name) + ":" + std::to_string(reach) + "@worker";
   ::setenv("MOBULA_CRASH_POINT", text.c_str(), 1);
-  arm_crash_point("worker");
+  arm_crash_points("worker");
 }
 
 // A session's memory with a valid header, and what the daemon would hand out of its heap.
