@@ -101,7 +101,7 @@ ObjectMemory::Answer ObjectMemory::lease(std::uint32_t process, std::uint64_t si
   free_extents_.empty() ? static_cast<void>(++next_extent_) : free_extents_.pop_back();
   e.offset = *offset;
   e.size = whole;
-  e.block_size = block_size == 0 ? whole : block_size;
+  e.block_size = block_size == 0 ? whole : std::min(block_size, whole);
   e.blocks = blocks;
   for (std::uint32_t b = 0; b < words_of_entry_[i]; ++b)
     words()[b].store(shm::block::free(generation));

@@ -39,7 +39,7 @@ struct World {
   World() {
     const std::uint32_t self = *tables.open_process(shm::ProcessRole::Daemon);
     daemon = *tables.open_participant(self);
-    recovery.emplace(memory, tables, daemon);
+    recovery.emplace(memory, tables, objects, daemon);
     driver = join(shm::ProcessRole::Driver);
     worker = join(shm::ProcessRole::Worker);
     cls = open_class(shm::ClassKind::Task);
@@ -116,6 +116,7 @@ struct World {
   Session session;
   shm::Memory& memory = session.memory();
   Tables tables{memory, 1, 2};
+  ObjectMemory objects{memory, tables, nullptr, 0};
   std::uint32_t daemon = 0;
   std::optional<Recovery> recovery;
   Member driver{};

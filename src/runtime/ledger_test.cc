@@ -156,7 +156,7 @@ TEST_CASE("refs that other threads drop are recycled by the thread whose ledger 
       const Address address = ledger.allocate();
       Record& record = publish(ledger, address);
       record.result_kind = shm::ResultKind::Stored;
-      record.result_at() = process.store().allocate(1000).at;
+      record.result_at() = process.store().allocate(1000, false).at;
       for (int copy = 0; copy < 3; ++copy) detail::retain(from_shm(address));
       addresses.push_back(address);
     }
@@ -204,7 +204,7 @@ TEST_CASE(
       }
       before = address;
     }
-    const Store::Place place = process.store().allocate(1000);
+    const Store::Place place = process.store().allocate(1000, false);
     Record& last = ledger.record(before);
     last.result_kind = shm::ResultKind::Stored;
     last.result_at() = place.at;

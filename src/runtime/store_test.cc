@@ -28,7 +28,8 @@ void check_place(Process& process, const Store::Place& place, std::uint64_t size
   MOBULA_CHECK(shm::block_index(place.at) < e.blocks);
   MOBULA_CHECK(offset >= e.offset && offset + size <= e.offset + e.size);
   MOBULA_CHECK(place.data == process.memory().object_window(offset));
-  MOBULA_CHECK(process.store().read(place.at) == process.memory().object(offset));
+  detail::Pin pin;
+  MOBULA_CHECK(process.store().read(place.at, pin) == process.memory().object(offset));
   MOBULA_CHECK(offset % 64 == 0);
 }
 
@@ -47,15 +48,16 @@ TEST_CASE(
       for (const std::uint64_t size :
            {std::uint64_t{1}, std::uint64_t{256}, std::uint64_t{257}, 4 * kKiB, 100 * kKiB,
             Store::kBlockMax, Store::kBlockMax + 1, 2 * kMiB}) {
-        const Store::Place place = process.store().allocate(size);
+        Store::Place place = process.store().allocate(size, false);
         check_place(process, place, size);
         byte = byte % 255 + 1;
         std::memset(place.data, byte, size);
-        all.push_back({place, byte});
+        all.push_back({std::move(place), byte});
       }
     }
     for (const Written& written : all) {
-      const std::byte* read = process.store().read(written.place.at);
+      detail::Pin pin;
+      const std::byte* read = process.store().read(written.place.at, pin);
       for (std::uint64_t i = 0; i < written.place.at.size; ++i)
         MOBULA_CHECK(std::to_integer<int>(read[i]) == written.byte);
     }
@@ -68,7 +70,7 @@ TEST_CASE("memory that was given back is used again before more is leased") {
   const auto end = daemon.run([](Process& process) {
     for (int round = 0; round < 1000; ++round) {
       for (const std::uint64_t size : {std::uint64_t{300}, 1 * kMiB}) {
-        const Store::Place place = process.store().allocate(size);
+        const Store::Place place = process.store().allocate(size, false);
         check_place(process, place, size);
         process.memory().give_back(place.at);
       }
@@ -81,9 +83,9 @@ TEST_CASE("memory that was given back is used again before more is leased") {
 TEST_CASE("a large value does not take memory of more than twice its size") {
   HandDaemon daemon;
   const auto end = daemon.run([](Process& process) {
-    process.memory().give_back(process.store().allocate(8 * kMiB).at);
-    check_place(process, process.store().allocate(1 * kMiB), 1 * kMiB);
-    check_place(process, process.store().allocate(5 * kMiB), 5 * kMiB);
+    process.memory().give_back(process.store().allocate(8 * kMiB, false).at);
+    check_place(process, process.store().allocate(1 * kMiB, false), 1 * kMiB);
+    check_place(process, process.store().allocate(5 * kMiB, false), 5 * kMiB);
   });
   CHECK(end == kWell);
   CHECK(daemon.requests[wire::Kind::LeaseExtent] == 2);
@@ -108,17 +110,17 @@ TEST_CASE("an entry that was leased anew for values of another size is not taken
     int leases = 0;
     const auto end = daemon.run(
         [&](Process& process) {
-          process.memory().give_back(process.store().allocate(again.first).at);
-          const Store::Place second = process.store().allocate(again.second);
+          process.memory().give_back(process.store().allocate(again.first, false).at);
+          const Store::Place second = process.store().allocate(again.second, false);
           check_place(process, second, again.second);
           MOBULA_CHECK(second.at.extent == 0);  // the same entry by now
           for (int i = 0; i < 5; ++i) {
-            check_place(process, process.store().allocate(again.first), again.first);
-            check_place(process, process.store().allocate(again.second), again.second);
+            check_place(process, process.store().allocate(again.first, false), again.first);
+            check_place(process, process.store().allocate(again.second, false), again.second);
           }
           process.memory().give_back(second.at);
           for (int i = 0; i < 5; ++i)
-            check_place(process, process.store().allocate(again.first), again.first);
+            check_place(process, process.store().allocate(again.first, false), again.first);
         },
         [&](wire::Message& message) {
           if (message.kind != wire::Kind::LeaseExtent) return false;
@@ -146,14 +148,15 @@ TEST_CASE(
   const auto end = daemon.run(
       [&](Process& process) {
         std::vector<Store::Place> first;
-        for (std::uint32_t i = 0; i < kMany; ++i) first.push_back(process.store().allocate(kSize));
+        for (std::uint32_t i = 0; i < kMany; ++i)
+          first.push_back(process.store().allocate(kSize, false));
         for (std::uint32_t i = 0; i < 100; ++i) process.memory().give_back(first[i].at);
-        for (std::uint32_t i = 0; i < 100; ++i) first[i] = process.store().allocate(kSize);
+        for (std::uint32_t i = 0; i < 100; ++i) first[i] = process.store().allocate(kSize, false);
         // Full: the daemon is asked, and by then everything was given back and the entry leased
         // anew.
         std::set<std::uint64_t> offsets;
         for (std::uint32_t i = 0; i < 2 * kFew; ++i) {
-          const Store::Place place = process.store().allocate(kSize);
+          const Store::Place place = process.store().allocate(kSize, false);
           check_place(process, place, kSize);
           MOBULA_CHECK(offsets.insert(process.memory().object_offset(place.at)).second);
         }
@@ -177,9 +180,9 @@ TEST_CASE(
   int refusals = 0;
   const auto end = daemon.run(
       [](Process& process) {
-        check_place(process, process.store().allocate(100), 100);
+        check_place(process, process.store().allocate(100, false), 100);
         try {
-          process.store().allocate(1 * kMiB);
+          process.store().allocate(1 * kMiB, false);
           MOBULA_CHECK(!"it was refused");
         } catch (const ObjectStoreFullError& e) {
           MOBULA_CHECK(std::string_view(e.what()).find("larger than the store") !=
@@ -216,7 +219,7 @@ TEST_CASE("a process whose daemon is gone is told so") {
     Process process(sockets[1], welcome, shm::ProcessRole::Driver, nullptr);
     MOBULA_CHECK(shm::testing::eventually([&] { return !process.daemon().alive(); }));
     try {
-      process.store().allocate(100);
+      process.store().allocate(100, false);
       MOBULA_CHECK(!"nobody answers");
     } catch (const NodeDiedError&) {
     }

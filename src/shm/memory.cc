@@ -33,6 +33,10 @@ std::byte* map_shared(int fd, std::size_t size, int protection) {
 }  // namespace
 
 bool Memory::create(std::size_t object_capacity, int* control_fd, int* object_fd) {
+  if (object_capacity > ~std::size_t{0} / kAddressesPerByte) {
+    errno = EFBIG;
+    return false;
+  }
   *control_fd = make_memfd("mobula-control", ControlLayout::kSize);
   if (*control_fd < 0) return false;
   *object_fd = make_memfd("mobula-objects", object_capacity * kAddressesPerByte);
