@@ -330,7 +330,8 @@ TEST_CASE("an exception is final unless retry_exceptions asks for more") {
   CHECK(count_of(file("c")) == 3);
 }
 
-TEST_CASE("a task that waits for one whose exceptions are tried again gets the last attempt's value") {
+TEST_CASE(
+    "a task that waits for one whose exceptions are tried again gets the last attempt's value") {
   CHECK(mobula::get(remote<get_patiently>(100), 20s) == 200);
 }
 
