@@ -569,6 +569,12 @@ TEST_CASE("bytes are stored by put_buffer and read by get_view") {
   CHECK(mobula::get(remote<tasks::count_bytes>(ref)) == 100'000);
   CHECK(mobula::get_view(mobula::put_buffer({})).size() == 0);
   CHECK(mobula::get_view(mobula::put_buffer(std::span(bytes).first(5))).size() == 5);
+  for (const std::size_t size : {1, 8, 63, 64, 1023, 1024, 1025, 4096}) {
+    CAPTURE(size);
+    const auto part = std::span(bytes).first(size);
+    const auto of_size = mobula::get_view(mobula::put_buffer(part));
+    CHECK(std::equal(of_size.begin(), of_size.end(), part.begin(), part.end()));
+  }
 }
 
 TEST_CASE("a buffer is written in the store itself, and is an object once sealed") {

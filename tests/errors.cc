@@ -77,6 +77,19 @@ int double_it(int n) { return 2 * n; }
 int add(int a, int b) { return a + b; }
 int get_inner(int n) { return mobula::get(remote<throw_runtime_error>(n)); }
 
+int fail_twice() {
+  const int attempt = mobula::this_task().attempt;
+  if (attempt < 2) throw std::runtime_error("too early");
+  return attempt;
+}
+// Mostly runs what it waits for in place, each attempt.
+int get_patiently(int times) {
+  int all = 0;
+  for (int i = 0; i < times; ++i) {
+    all += mobula::get(remote<fail_twice>.with({.max_retries = 3, .retry_exceptions = true})());
+  }
+  return all;
+}
 int fail_until_attempt(int wanted, std::string file) {
   count_in(file);
   if (mobula::this_task().attempt < wanted) throw std::runtime_error("too early");
@@ -315,6 +328,11 @@ TEST_CASE("an exception is final unless retry_exceptions asks for more") {
     CHECK(e.attempt() == 2);
   }
   CHECK(count_of(file("c")) == 3);
+}
+
+TEST_CASE(
+    "a task that waits for one whose exceptions are tried again gets the last attempt's value") {
+  CHECK(mobula::get(remote<get_patiently>(100), 20s) == 200);
 }
 
 TEST_CASE(

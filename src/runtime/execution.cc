@@ -352,20 +352,23 @@ void destroy_instance() noexcept {
 bool help(Process& process, shm::Record& record, shm::Address address) {
   char here;
   if (help_class == shm::kNone || &here < stack_limit) return false;
-  const std::uint64_t seen = record.state.load(std::memory_order_acquire);
-  if (shm::word::state(seen) != shm::State::Ready || record.kind != shm::Kind::Task ||
-      record.scheduling_class != help_class)
-    return false;
   Ledger& ledger = process.this_ledger();
-  shm::claim::intend(ledger.shared(), address);
-  shm::crash_point(shm::CrashPoint::ClaimIntent);
-  if (!shm::claim::take(record, address, ledger.participant())) {
-    shm::claim::forget(ledger.shared());
-    return false;
+  // More than once only when its exception is one to be tried again.
+  for (;;) {
+    const std::uint64_t seen = record.state.load(std::memory_order_acquire);
+    if (shm::word::is_final(seen)) return true;
+    if (shm::word::state(seen) != shm::State::Ready || record.kind != shm::Kind::Task ||
+        record.scheduling_class != help_class)
+      return false;
+    shm::claim::intend(ledger.shared(), address);
+    shm::crash_point(shm::CrashPoint::ClaimIntent);
+    if (!shm::claim::take(record, address, ledger.participant())) {
+      shm::claim::forget(ledger.shared());
+      return false;
+    }
+    shm::crash_point(shm::CrashPoint::ClaimTaken);
+    execute(ledger, record, address);
   }
-  shm::crash_point(shm::CrashPoint::ClaimTaken);
-  execute(ledger, record, address);
-  return true;
 }
 
 void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,

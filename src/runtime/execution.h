@@ -63,7 +63,7 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address);
 void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address);
 void destroy_instance() noexcept;
 
-// Claims and runs a task that this thread waits for, in place, if it may. True: it did.
+// Claims and runs a task that this thread waits for, in place, if it may. True: it is final.
 bool help(Process& process, shm::Record& record, shm::Address address);
 
 // The submitter's half of the agreement with the daemon about calls of a dead actor (submit.cc).

@@ -342,6 +342,11 @@ RefAddress seal_buffer(OpenBuffer& buffer) {
   Process& process = runtime::require_process();
   if (buffer.session != process.session())
     throw Error("the Buffer belongs to a session that has ended");
+  // Readers look where the codec puts a range of bytes: only a large one begins at a cache line.
+  static_assert(detail::kLargeBlockAlignment == shm::kCacheLine);
+  if (buffer.size < detail::kLargeBlock) {
+    std::memmove(buffer.data - shm::kCacheLine + sizeof buffer.size, buffer.data, buffer.size);
+  }
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Record& record = ledger.record(address);
