@@ -532,6 +532,38 @@ TEST_CASE("wait refuses what makes no sense") {
   CHECK_THROWS_AS(mobula::wait(std::vector{a, b}, {.timeout = -1ms}), mobula::Error);
 }
 
+TEST_CASE("wait finds a ref given twice among a thousand, also when others have copies") {
+  std::vector<Ref<int>> refs;
+  for (int i = 0; i < 1000; ++i) refs.push_back(mobula::put(i));
+  const std::vector<Ref<int>> copies = refs;
+
+  CHECK(mobula::wait(refs, {.num_returns = 1000}).ready == copies);
+  refs.push_back(refs[500]);
+  CHECK_THROWS_AS(mobula::wait(refs), mobula::Error);
+  CHECK_THROWS_AS(mobula::wait(std::move(refs)), mobula::Error);
+  CHECK(refs.size() == 1001);  // what it refuses it leaves as it is
+  CHECK(refs[1000] == copies[500]);
+}
+
+TEST_CASE("a list that is moved into wait comes back in its parts") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const Ref<int> slow = remote<tasks::gated>(gate, 1);
+  const Ref<int> slower = remote<tasks::gated>(gate, 2);
+  const std::vector<Ref<int>> there{mobula::put(3), mobula::put(4), mobula::put(5)};
+  std::vector<Ref<int>> refs{there[0], slow, there[1], slower, there[2]};
+  const Ref<int>* const storage = refs.data();
+
+  auto [ready, pending] = mobula::wait(std::move(refs), {.num_returns = 3});
+
+  CHECK(ready == there);
+  CHECK(pending == std::vector{slow, slower});
+  CHECK(pending.data() == storage);  // nothing was copied
+  open_gate(gate);
+  CHECK(mobula::get(pending) == std::vector{1, 2});
+  CHECK(mobula::get(ready) == std::vector{3, 4, 5});
+}
+
 TEST_CASE("a thousand refs are taken by wait as they come, each once") {
   std::vector<Ref<int>> pending;
   for (int i = 0; i < 1000; ++i) pending.push_back(remote<tasks::square>(i));
