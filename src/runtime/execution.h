@@ -46,6 +46,7 @@ struct Frame {
   ValueBytes arguments{};
   std::string name;
   std::optional<Reader> stream;
+  std::optional<detail::ArgumentTag> tag;  // of the next argument, once it was looked at
   std::optional<Reader> referred;
 };
 

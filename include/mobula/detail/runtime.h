@@ -120,11 +120,17 @@ void abandon_buffer(OpenBuffer& buffer) noexcept;
 
 // ---- Executing: what an invoker sees of the task it runs.
 
+enum class ArgumentTag : std::uint8_t { Value, Ref, Refs };
+
 class Execution {
  public:
   // The next argument's bytes: the value itself, or the value of the ref that was passed for it.
   // May be called once for each parameter, in order; the reader is valid until the next call.
   Reader& argument();
+  // Before argument(): was a vector of refs passed for the next parameter? Then how many; each
+  // one's value is read by element(), in order, instead of argument().
+  std::optional<std::size_t> elements();
+  Reader& element();
 
   template <class Encode>
   void result(const Encode& encode) {
