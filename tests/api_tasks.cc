@@ -14,6 +14,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <random>
 #include <set>
 #include <span>
 #include <string>
@@ -54,7 +55,48 @@ int append_and_count(std::string& text) {
   return static_cast<int>(text.size());
 }
 int quiet(int x) noexcept { return -x; }
+std::string spell(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += word;
+  return text;
+}
+std::vector<int> sorted(std::vector<int> values) {
+  std::sort(values.begin(), values.end());
+  return values;
+}
+int longest(std::vector<std::vector<int>>&& rows) {
+  std::size_t most = 0;
+  for (const std::vector<int>& row : rows) most = std::max(most, row.size());
+  return static_cast<int>(most);
+}
+
+// A node of a task graph. The value depends on every input and on its place among them, so that an
+// edge that is missed, doubled or confused with another one shows in all that follows.
+std::uint64_t node(std::uint64_t salt, const std::vector<std::uint64_t>& inputs) {
+  std::uint64_t hash = salt * 0x9e3779b97f4a7c15u + 1;
+  for (const std::uint64_t input : inputs) hash = (hash ^ input) * 0x100000001b3u + (hash >> 29);
+  return hash;
+}
+std::uint64_t link(std::uint64_t salt, std::uint64_t input) { return node(salt, {input}); }
+std::uint64_t pair(std::uint64_t salt, std::uint64_t a, std::uint64_t b) {
+  return node(salt, {a, b});
+}
+std::uint64_t gated_number(std::string gate, std::uint64_t value) {
+  wait_at_gate(gate);
+  return value;
+}
+std::uint64_t gated_failure(std::string gate) {
+  wait_at_gate(gate);
+  throw std::out_of_range("the first of them failed");
+}
 int sum(const std::vector<int>& values) { return std::accumulate(values.begin(), values.end(), 0); }
+class Adder {
+ public:
+  int add(const std::vector<int>& values) { return total_ += sum(values); }
+
+ private:
+  int total_ = 0;
+};
 template <class... T>
 long sum_of(T... values) {
   return (static_cast<long>(values) + ...);
@@ -245,6 +287,173 @@ TEST_CASE("a chain of a thousand tasks ends with all steps done") {
   open_gate(gate);
 
   CHECK(mobula::get(last) == 1000);
+}
+
+// --- task graphs ---
+
+namespace {
+
+std::vector<std::uint64_t> numbers(std::uint64_t first, std::uint64_t count) {
+  std::vector<std::uint64_t> all(count);
+  std::iota(all.begin(), all.end(), first);
+  return all;
+}
+
+template <class T>
+bool is_pending(const Ref<T>& ref) {
+  return mobula::wait(std::vector{ref}, {.timeout = 0ms}).ready.empty();
+}
+
+}  // namespace
+
+TEST_CASE("a vector of Refs stands for a vector of values") {
+  const std::vector<Ref<std::string>> words{mobula::put("to "), mobula::put("be "),
+                                            mobula::put(std::string(5000, 'e'))};
+  const std::vector<Ref<int>> squares{remote<tasks::square>(3), remote<tasks::square>(-1),
+                                      remote<tasks::square>(2)};
+  const std::vector<Ref<std::vector<int>>> rows{mobula::put(std::vector{1, 2}),
+                                                remote<tasks::sorted>(squares)};
+  const auto adder = mobula::actor<tasks::Adder>();
+
+  CHECK(mobula::get(remote<tasks::spell>(words)) == "to be " + std::string(5000, 'e'));
+  CHECK(mobula::get(remote<tasks::spell>(std::vector{words[1], words[0], words[1]})) ==
+        "be to be ");
+  CHECK(mobula::get(remote<tasks::sorted>(squares)) == std::vector{1, 4, 9});
+  CHECK(mobula::get(remote<tasks::longest>(rows)) == 3);
+  CHECK(mobula::get(remote<tasks::sum>(std::vector<Ref<int>>{})) == 0);
+  CHECK(mobula::get(remote<tasks::sum>(remote<tasks::sorted>(squares))) == 14);
+  CHECK(mobula::get(adder.call<&tasks::Adder::add>(squares)) == 14);
+  CHECK(mobula::get(adder.call<&tasks::Adder::add>(std::vector{squares[0]})) == 23);
+  CHECK(mobula::get(remote<tasks::sum_refs>(squares)) == 14);  // a parameter of Refs gets these
+  CHECK_THROWS_AS(remote<tasks::sum>(std::vector<Ref<int>>(2)), mobula::Error);
+}
+
+TEST_CASE("a task waits for ten thousand values and gets each in its place") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const Ref<std::uint64_t> first = remote<tasks::gated_number>(gate, 7u);
+  std::vector<Ref<std::uint64_t>> refs;
+  std::vector<std::uint64_t> expected;
+  for (std::uint64_t i = 0; i < 10'000; ++i) {
+    // every third is there already
+    refs.push_back(i % 3 == 0 ? mobula::put(i) : remote<tasks::link>(i, first));
+    expected.push_back(i % 3 == 0 ? i : tasks::link(i, 7));
+  }
+
+  const Ref<std::uint64_t> all = remote<tasks::node>(1u, refs);
+  refs.clear();  // the call keeps what it needs
+
+  CHECK(is_pending(all));
+  open_gate(gate);
+  CHECK(mobula::get(all) == tasks::node(1, expected));
+}
+
+TEST_CASE("a hundred thousand tasks depend on one value") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const Ref<std::uint64_t> first = remote<tasks::gated_number>(gate, 3u);
+  const auto count = static_cast<std::uint64_t>(scaled(100'000, 10'000));
+  std::vector<Ref<std::uint64_t>> refs;
+  for (std::uint64_t i = 0; i < count; ++i) refs.push_back(remote<tasks::link>(i, first));
+
+  CHECK(is_pending(refs.back()));
+  open_gate(gate);
+
+  const std::vector<std::uint64_t> values = mobula::get(refs);
+  for (std::uint64_t i = 0; i < count; ++i) REQUIRE(values[i] == tasks::link(i, 3));
+}
+
+TEST_CASE("a hundred thousand tasks wait each for the one before") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto count = static_cast<std::uint64_t>(scaled(100'000, 10'000));
+  Ref<std::uint64_t> last = remote<tasks::gated_number>(gate, 5u);
+  std::uint64_t expected = 5;
+  for (const std::uint64_t i : numbers(0, count)) {
+    last = remote<tasks::link>(i, last);
+    expected = tasks::link(i, expected);
+  }
+
+  CHECK(is_pending(last));
+  open_gate(gate);
+  CHECK(mobula::get(last) == expected);
+}
+
+TEST_CASE("a thousand diamonds hang on each other") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  Ref<std::uint64_t> top = remote<tasks::gated_number>(gate, 9u);
+  std::uint64_t expected = 9;
+  for (const std::uint64_t i : numbers(0, 1000)) {
+    const Ref<std::uint64_t> left = remote<tasks::link>(2 * i, top);
+    const Ref<std::uint64_t> right = remote<tasks::link>(2 * i + 1, top);
+    top = remote<tasks::pair>(i, left, right);
+    expected = tasks::pair(i, tasks::link(2 * i, expected), tasks::link(2 * i + 1, expected));
+  }
+
+  open_gate(gate);
+  CHECK(mobula::get(top) == expected);
+}
+
+TEST_CASE("a graph of thirty thousand tasks is submitted before anything of it runs") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto count = static_cast<std::uint64_t>(scaled(30'000, 3'000));
+  std::vector<Ref<std::uint64_t>> refs{remote<tasks::gated_number>(gate, 11u)};
+  std::vector<std::uint64_t> expected{11};
+  std::mt19937_64 random(4117);
+  for (std::uint64_t i = 1; i < count; ++i) {
+    // mostly what is near, now and then something from the beginning; up to 30 inputs
+    const std::uint64_t reach = std::min<std::uint64_t>(i, random() % 8 == 0 ? i : 100);
+    std::vector<Ref<std::uint64_t>> inputs;
+    std::vector<std::uint64_t> values;
+    for (std::uint64_t n = 1 + random() % 30; n > 0; --n) {
+      const std::uint64_t from = i - 1 - random() % reach;
+      inputs.push_back(refs[from]);
+      values.push_back(expected[from]);
+    }
+    refs.push_back(remote<tasks::node>(i, inputs));
+    expected.push_back(tasks::node(i, values));
+  }
+
+  CHECK(is_pending(refs[1]));
+  open_gate(gate);
+  CHECK(mobula::get(refs) == expected);
+}
+
+TEST_CASE("a failed input fails all that depend on it, however far, with its own error") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const Ref<std::uint64_t> bad = remote<tasks::gated_failure>(gate);
+  const Ref<std::uint64_t> good = remote<tasks::gated_number>(gate, 2u);
+  std::vector<Ref<std::uint64_t>> many(1000, good);
+  many.push_back(bad);
+  std::vector<Ref<std::uint64_t>> failing{
+      remote<tasks::node>(1u, many),
+      remote<tasks::node>(2u, std::vector{good, bad}),
+      remote<tasks::link>(3u, bad),
+  };
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    const std::size_t from = failing.size() - 3;
+    failing.push_back(remote<tasks::link>(i, failing[from]));
+    failing.push_back(remote<tasks::pair>(i, good, failing[from + 1]));
+    failing.push_back(remote<tasks::node>(i, std::vector{good, failing[from + 2], good}));
+  }
+  const Ref<std::uint64_t> apart = remote<tasks::node>(4u, std::vector{good, good});
+
+  open_gate(gate);
+
+  for (const Ref<std::uint64_t>& ref : failing) {
+    try {
+      mobula::get(ref);
+      FAIL("it has a value");
+    } catch (const mobula::TaskError& error) {
+      REQUIRE(error.type_name() == "std::out_of_range");
+      REQUIRE(std::string(error.what()).find("the first of them failed") != std::string::npos);
+      REQUIRE(error.task_name().find("gated_failure") != std::string::npos);
+    }
+  }
+  CHECK(mobula::get(apart) == tasks::node(4, {2, 2}));
 }
 
 TEST_CASE("tasks start tasks and wait for them, three deep") {
@@ -530,6 +739,38 @@ TEST_CASE("wait refuses what makes no sense") {
   CHECK_THROWS_AS(mobula::wait(std::vector{a, b, a}), mobula::Error);
   CHECK_THROWS_AS(mobula::wait(std::vector{a, Ref<int>{}}), mobula::Error);
   CHECK_THROWS_AS(mobula::wait(std::vector{a, b}, {.timeout = -1ms}), mobula::Error);
+}
+
+TEST_CASE("wait finds a ref given twice among a thousand, also when others have copies") {
+  std::vector<Ref<int>> refs;
+  for (int i = 0; i < 1000; ++i) refs.push_back(mobula::put(i));
+  const std::vector<Ref<int>> copies = refs;
+
+  CHECK(mobula::wait(refs, {.num_returns = 1000}).ready == copies);
+  refs.push_back(refs[500]);
+  CHECK_THROWS_AS(mobula::wait(refs), mobula::Error);
+  CHECK_THROWS_AS(mobula::wait(std::move(refs)), mobula::Error);
+  CHECK(refs.size() == 1001);  // what it refuses it leaves as it is
+  CHECK(refs[1000] == copies[500]);
+}
+
+TEST_CASE("a list that is moved into wait comes back in its parts") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const Ref<int> slow = remote<tasks::gated>(gate, 1);
+  const Ref<int> slower = remote<tasks::gated>(gate, 2);
+  const std::vector<Ref<int>> there{mobula::put(3), mobula::put(4), mobula::put(5)};
+  std::vector<Ref<int>> refs{there[0], slow, there[1], slower, there[2]};
+  const Ref<int>* const storage = refs.data();
+
+  auto [ready, pending] = mobula::wait(std::move(refs), {.num_returns = 3});
+
+  CHECK(ready == there);
+  CHECK(pending == std::vector{slow, slower});
+  CHECK(pending.data() == storage);  // nothing was copied
+  open_gate(gate);
+  CHECK(mobula::get(pending) == std::vector{1, 2});
+  CHECK(mobula::get(ready) == std::vector{3, 4, 5});
 }
 
 TEST_CASE("a thousand refs are taken by wait as they come, each once") {

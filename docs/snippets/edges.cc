@@ -13,6 +13,20 @@ mobula::Ref<double> diamond() {
 }
 // [/edges]
 
+// [many]
+double mean_of(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+mobula::Ref<double> fan_in(int n) {
+  std::vector<mobula::Ref<double>> parts;
+  for (int seed = 0; seed < n; ++seed) parts.push_back(mobula::remote<simulate>(seed));
+  return mobula::remote<mean_of>(parts);  // runs when all n values are there, and gets these
+}
+// [/many]
+
 // [refs]
 // Takes the refs themselves: it may run before their values are there, and decides what to get.
 double sum_of(const std::vector<mobula::Ref<double>>& parts) {
@@ -34,7 +48,7 @@ std::vector<mobula::Ref<double>> start_many(int n) {
 
 int main(int argc, char** argv) {
   const mobula::Session session(argc, argv);
-  if (mobula::get(diamond()) != 1.0) return 1;
+  if (mobula::get(diamond()) != 1.0 || mobula::get(fan_in(1001)) != 250.0) return 1;
   // [use]
   const mobula::Ref<double> sum = mobula::remote<sum_of>(mobula::remote<start_many>(10));
   const mobula::Ref<double> doubled = mobula::remote<twice>(sum);

@@ -16,7 +16,7 @@ int roll(int seed) {
 int sum_as_they_come(std::vector<mobula::Ref<int>> pending) {
   int sum = 0;
   while (!pending.empty()) {
-    auto [ready, rest] = mobula::wait(pending);  // at least one
+    auto [ready, rest] = mobula::wait(std::move(pending));  // at least one
     for (const int value : mobula::get(ready)) sum += value;
     pending = std::move(rest);
   }
@@ -32,7 +32,7 @@ int sum_of_many(int count, std::size_t limit) {
   for (int seed = 0; seed < count || !in_flight.empty();) {
     while (seed < count && in_flight.size() < limit)
       in_flight.push_back(mobula::remote<roll>(seed++));
-    auto [ready, pending] = mobula::wait(in_flight);
+    auto [ready, pending] = mobula::wait(std::move(in_flight));
     for (const int value : mobula::get(ready)) sum += value;
     in_flight = std::move(pending);
   }

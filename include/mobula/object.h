@@ -1,6 +1,7 @@
 // Values of the object store and of tasks: put, get, get_view, wait.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <string>
@@ -123,31 +124,57 @@ struct WaitResult {
   std::vector<Ref<T>> pending;
 };
 
+namespace detail {
+
+// Moves the elements with these numbers (ascending) out of the vector. The rest moves up by its
+// bytes: element by element, a thousand refs would take as long as five tasks.
+template <class T>
+std::vector<Ref<T>> take_out(std::vector<Ref<T>>& refs, std::span<const std::size_t> numbers) {
+  std::vector<Ref<T>> taken;
+  if (numbers.empty()) return taken;
+  taken.reserve(numbers.size());
+  for (const std::size_t i : numbers) taken.push_back(std::move(refs[i]));
+  RefHandle* const all = handles(refs).data();
+  RefHandle* to = all + numbers.front();
+  for (std::size_t k = 0; k < numbers.size(); ++k) {
+    const std::size_t end = k + 1 < numbers.size() ? numbers[k + 1] : refs.size();
+    to = std::copy(all + numbers[k] + 1, all + end, to);
+  }
+  // what is left at the end was moved: it counts for nothing any more
+  std::fill(to, all + refs.size(), RefHandle{});
+  refs.resize(refs.size() - numbers.size());
+  return taken;
+}
+
+}  // namespace detail
+
 // Waits until num_returns of the refs have a value (or an error), and parts them, order kept;
 // `ready` has at most num_returns. Throws Error: num_returns is 0 or above the number of refs, a
-// ref occurs twice or is empty, the timeout is negative.
+// ref occurs twice or is empty, the timeout is negative; the refs stay as they are then.
+//
+// A loop that takes refs as they come should move them in: each is then neither copied nor dropped.
+//   auto [ready, rest] = wait(std::move(pending));
+//   pending = std::move(rest);
+template <class T>
+WaitResult<T> wait(std::vector<Ref<T>>&& refs, WaitOptions options = {}) {
+  const std::vector<std::size_t> ready =
+      detail::wait_refs(detail::handles(refs), options.num_returns, options.timeout);
+  std::vector<Ref<T>> taken = detail::take_out(refs, ready);
+  return {std::move(taken), std::move(refs)};
+}
 template <class T>
 WaitResult<T> wait(const std::vector<Ref<T>>& refs, WaitOptions options = {}) {
-  struct Flags {  // vector<bool> is no span
-    explicit Flags(std::size_t n) : bits(new bool[n]()) {}
-    ~Flags() { delete[] bits; }
-    Flags(const Flags&) = delete;
-    Flags& operator=(const Flags&) = delete;
-    bool* bits;
-  } flags(refs.size());
-  std::vector<RefAddress> addresses;
-  std::vector<std::uint64_t> sessions;
-  addresses.reserve(refs.size());
-  sessions.reserve(refs.size());
-  for (const Ref<T>& ref : refs) {
-    addresses.push_back(ref.address());
-    sessions.push_back(ref.session());
-  }
-  detail::wait_refs(addresses, sessions, options.num_returns, options.timeout,
-                    {flags.bits, refs.size()});
+  const std::vector<std::size_t> ready =
+      detail::wait_refs(detail::handles(refs), options.num_returns, options.timeout);
   WaitResult<T> result;
-  for (std::size_t i = 0; i < refs.size(); ++i)
-    (flags.bits[i] ? result.ready : result.pending).push_back(refs[i]);
+  result.ready.reserve(ready.size());
+  result.pending.reserve(refs.size() - ready.size());
+  auto next_ready = ready.begin();
+  for (std::size_t i = 0; i < refs.size(); ++i) {
+    const bool is_ready = next_ready != ready.end() && *next_ready == i;
+    if (is_ready) ++next_ready;
+    (is_ready ? result.ready : result.pending).push_back(refs[i]);
+  }
   return result;
 }
 

@@ -4,8 +4,10 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "mobula/codec.h"
 #include "mobula/detail/runtime.h"
@@ -25,40 +27,38 @@ class Ref {
   using value_type = T;
 
   Ref() = default;
-  Ref(const Ref& other) : address_(other.address_), session_(other.session_) {
-    if (session_ && session_ == detail::current_session()) detail::retain(address_);
+  Ref(const Ref& other) : handle_(other.handle_) {
+    if (handle_.session) detail::retain(handle_);
   }
-  Ref(Ref&& other) noexcept
-      : address_(std::exchange(other.address_, {})), session_(std::exchange(other.session_, 0)) {}
+  Ref(Ref&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
   Ref& operator=(Ref other) noexcept {
-    std::swap(address_, other.address_);
-    std::swap(session_, other.session_);
+    std::swap(handle_, other.handle_);
     return *this;
   }
   ~Ref() {
-    if (session_ && session_ == detail::current_session()) detail::release(address_);
+    if (handle_.session) detail::release(handle_);
   }
 
   // Is there a value to wait for?
-  explicit operator bool() const noexcept { return session_ != 0; }
+  explicit operator bool() const noexcept { return handle_.session != 0; }
   friend bool operator==(const Ref& a, const Ref& b) noexcept {
-    return a.address_ == b.address_ && a.session_ == b.session_;
+    return a.address() == b.address() && a.session() == b.session();
   }
-  friend auto operator<=>(const Ref& a, const Ref& b) noexcept { return a.address_ <=> b.address_; }
+  friend auto operator<=>(const Ref& a, const Ref& b) noexcept {
+    return a.address() <=> b.address();
+  }
 
   // For the library: takes over one count of `address`.
   static Ref own(RefAddress address) noexcept {
     Ref r;
-    r.address_ = address;
-    r.session_ = detail::current_session();
+    r.handle_ = {address, detail::current_session()};
     return r;
   }
-  RefAddress address() const noexcept { return address_; }
-  std::uint64_t session() const noexcept { return session_; }
+  RefAddress address() const noexcept { return handle_.address; }
+  std::uint64_t session() const noexcept { return handle_.session; }
 
  private:
-  RefAddress address_;
-  std::uint64_t session_ = 0;  // 0: empty
+  detail::RefHandle handle_;
 };
 
 namespace detail {
@@ -66,6 +66,17 @@ template <class T>
 inline constexpr bool kIsRef = false;
 template <class T>
 inline constexpr bool kIsRef<Ref<T>> = true;
+
+template <class T>
+std::span<const RefHandle> handles(const std::vector<Ref<T>>& refs) {
+  static_assert(std::is_standard_layout_v<Ref<T>> && sizeof(Ref<T>) == sizeof(RefHandle));
+  return {reinterpret_cast<const RefHandle*>(refs.data()), refs.size()};
+}
+template <class T>
+std::span<RefHandle> handles(std::vector<Ref<T>>& refs) {
+  static_assert(std::is_standard_layout_v<Ref<T>> && sizeof(Ref<T>) == sizeof(RefHandle));
+  return {reinterpret_cast<RefHandle*>(refs.data()), refs.size()};
+}
 }  // namespace detail
 
 // Refs travel inside of values and keep what they name alive there.

@@ -217,8 +217,29 @@ struct ExecutionAccess {
 
 Reader& Execution::argument() {
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
-  const auto tag = frame.stream->raw<std::uint8_t>();
-  if (tag == 0) return *frame.stream;
+  const ArgumentTag tag = frame.tag ? *frame.tag : frame.stream->raw<ArgumentTag>();
+  frame.tag.reset();
+  if (tag == ArgumentTag::Value) return *frame.stream;
+  if (tag != ArgumentTag::Ref) throw_decode_error("an argument is of no known kind");
+  Reader& value = element();
+  // A parameter may be a span of the value: it stays in memory as long as the function runs.
+  frame.pins.push_back(std::move(frame.referred_pin));
+  return value;
+}
+
+std::optional<std::size_t> Execution::elements() {
+  runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
+  frame.tag = frame.stream->raw<ArgumentTag>();
+  if (*frame.tag != ArgumentTag::Refs) return std::nullopt;
+  frame.tag.reset();
+  const auto count = frame.stream->raw<std::uint64_t>();
+  if (count > frame.stream->remaining() / sizeof(RefAddress))
+    throw_decode_error("a list of arguments is cut short");
+  return count;
+}
+
+Reader& Execution::element() {
+  runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
   runtime::Process& process = frame.ledger.process();
   const RefAddress address = frame.stream->ref();
   shm::Record& argument = process.memory().record(address.slot);
@@ -232,8 +253,7 @@ Reader& Execution::argument() {
   frame.referred.emplace(value.data, (argument.flags & shm::flag::kResultHasRefs)
                                          ? runtime::size_without_refs(value)
                                          : value.size);
-  // A parameter may be a span of the value: it stays in memory as long as the function runs.
-  if (argument.result_kind == shm::ResultKind::Stored) frame.pins.push_back(std::move(value.pin));
+  frame.referred_pin = std::move(value.pin);
   return *frame.referred;
 }
 

@@ -48,7 +48,9 @@ struct Frame {
   std::vector<detail::Pin> pins;  // of values that were passed as refs
   std::string name;
   std::optional<Reader> stream;
+  std::optional<detail::ArgumentTag> tag;  // of the next argument, once it was looked at
   std::optional<Reader> referred;
+  detail::Pin referred_pin;
 };
 
 // The innermost task of this thread; nullptr in a driver.

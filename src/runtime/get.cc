@@ -127,6 +127,30 @@ bool wait_final(Process& process, Record& record, Address address,
   }
 }
 
+// Throws unless each ref is of this session and none is there twice.
+void check_different(Process& process, std::span<const RefHandle> refs) {
+  // A ref that this process counts once is here once. What is counted more often may have copies
+  // anywhere, and is compared with the others of its kind.
+  std::uint64_t other_session = 0;
+  std::size_t with_copies = 0;
+  for (const RefHandle& ref : refs) {
+    other_session |= ref.session ^ process.session();
+    with_copies += process.counts().refs(ref.address.slot) != 1;
+  }
+  if (other_session != 0) {
+    for (const RefHandle& ref : refs) check_ref(ref.address, ref.session);
+  }
+  if (with_copies < 2) return;
+  std::vector<std::uint32_t> slots;  // of one generation each: the refs keep them
+  slots.reserve(with_copies);
+  for (const RefHandle& ref : refs) {
+    if (process.counts().refs(ref.address.slot) != 1) slots.push_back(ref.address.slot);
+  }
+  std::sort(slots.begin(), slots.end());
+  if (std::adjacent_find(slots.begin(), slots.end()) != slots.end())
+    throw Error("wait: the same Ref was given twice");
+}
+
 }  // namespace
 
 Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> timeout) {
@@ -148,56 +172,62 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   return {value.data, size, std::move(value.pin)};
 }
 
-void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> sessions,
-               std::size_t num_returns, std::optional<Duration> timeout, std::span<bool> ready) {
+std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t num_returns,
+                                   std::optional<Duration> timeout) {
   Process& process = runtime::require_process();
   if (refs.empty()) throw Error("wait needs at least one Ref");
   if (num_returns == 0 || num_returns > refs.size()) {
     throw Error("wait: num_returns is " + std::to_string(num_returns) + ", with " +
                 std::to_string(refs.size()) + " refs");
   }
-  for (std::size_t i = 0; i < refs.size(); ++i) check_ref(refs[i], sessions[i]);
-  std::vector<RefAddress> sorted(refs.begin(), refs.end());
-  std::sort(sorted.begin(), sorted.end());
-  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
-    throw Error("wait: the same Ref was given twice");
+  check_different(process, refs);
   const Deadline deadline(timeout);
-
-  runtime::Ledger& mine = process.this_ledger();
   shm::Memory& memory = process.memory();
-  bool all_mine = true;
-  for (const RefAddress& ref : refs) all_mine = all_mine && process.ledger_of(ref.slot) == &mine;
-  shm::Bell& bell = all_mine ? mine.shared().completions : memory.header().any_bell;
 
-  std::size_t found = 0;
-  const auto look = [&] {
-    for (std::size_t i = 0; i < refs.size() && found < num_returns; ++i) {
-      if (ready[i] || !is_final(memory.record(refs[i].slot))) continue;
-      ready[i] = true;
-      ++found;
+  std::vector<std::size_t> ready;
+  ready.reserve(num_returns);
+  // True: there are enough. Gives up after so many that are not final.
+  const auto look = [&](std::size_t misses_max) {
+    ready.clear();
+    std::size_t misses = 0;
+    for (std::size_t i = 0; ready.size() < num_returns && i < refs.size(); ++i) {
+      if (is_final(memory.record(refs[i].address.slot))) {
+        ready.push_back(i);
+      } else if (++misses == misses_max) {
+        break;
+      }
     }
-    return found >= num_returns;
+    return ready.size() >= num_returns;
   };
-  const int looks = refs.size() > 64 ? 1 : kSpins;
-  for (int i = 0; i < looks; ++i) {
-    if (look()) return;
-    if (timeout && deadline.over()) return;
+  // All of them once, then those in front: each look at a record costs its worker a cache miss.
+  constexpr std::size_t kMissesPerSpin = 16;
+  for (int i = 0; i < kSpins; ++i) {
+    if (look(i == 0 ? refs.size() : kMissesPerSpin)) return ready;
+    if (timeout && deadline.over()) {
+      if (i > 0) look(refs.size());
+      return ready;
+    }
     shm::spin_step(i);
   }
   process.tidy();
+  runtime::Ledger& mine = process.this_ledger();
+  const bool all_mine = std::all_of(refs.begin(), refs.end(), [&](const RefHandle& ref) {
+    return process.ledger_of(ref.address.slot) == &mine;
+  });
+  shm::Bell& bell = all_mine ? mine.shared().completions : memory.header().any_bell;
   const Blocked blocked(process, shm::WaitReason::AnyTask, {});
   for (;;) {
     // The bell is read before the bits are set and the records looked at: what completes after that
     // changes it.
     const std::uint32_t rung = bell.value.load(std::memory_order_seq_cst);
-    for (std::size_t i = 0; i < refs.size(); ++i) {
+    for (const RefHandle& ref : refs) {
       std::uint32_t low = 0;
-      if (!ready[i]) announce(memory.record(refs[i].slot), shm::word::kAnyWaiter, low);
+      announce(memory.record(ref.address.slot), shm::word::kAnyWaiter, low);
     }
     shm::crash_point(shm::CrashPoint::WaitRegistered);
-    if (look() || deadline.over()) return;
+    if (look(refs.size()) || deadline.over()) return ready;
     shm::futex_wait(shm::futex_word(bell.value), rung, deadline.slice());
-    if (look()) return;
+    if (look(refs.size())) return ready;
     process.tidy();
     check_node(process);
   }

@@ -116,7 +116,7 @@ bool Ledger::recyclable(std::uint32_t slot) {
   // Foreign holds first, own refs second: a ref decoded from a foreign hold is counted before that
   // hold goes.
   if (shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0) return false;
-  return (process_.counts()[slot].load(std::memory_order_acquire) & ~RefCounts::kQueued) == 0;
+  return process_.counts().refs(slot) == 0;
 }
 
 void Ledger::tidy(int budget) {

@@ -351,16 +351,19 @@ void check_ref(RefAddress address, std::uint64_t session) {
 }
 
 void retain(RefAddress address) {
-  Process* process = runtime::current_process();
-  if (process) process->counts()[address.slot].fetch_add(1, std::memory_order_relaxed);
+  if (Process* process = runtime::current_process()) process->counts().add(address.slot);
+}
+void retain(const RefHandle& handle) {
+  if (handle.session == current_session()) retain(handle.address);
 }
 
+void release(const RefHandle& handle) noexcept {
+  if (handle.session == current_session()) release(handle.address);
+}
 void release(RefAddress address) noexcept {
   Process* process = runtime::current_process();
   if (!process) return;
-  std::atomic<std::uint32_t>& count = process->counts()[address.slot];
-  // acq_rel: what other threads did with the value comes before its recycling
-  if ((count.fetch_sub(1, std::memory_order_acq_rel) & ~RefCounts::kQueued) != 1) return;
+  if ((process->counts().subtract(address.slot) & ~RefCounts::kQueued) != 1) return;
   try {
     if (Ledger* ledger = process->ledger_of(address.slot)) {
       // A ref may outlive its thread's ledger (a thread_local one): somebody else may write that
@@ -373,7 +376,7 @@ void release(RefAddress address) noexcept {
     if (runtime::thread_has_ended()) return;  // the hold stays until the process ends
     Ledger& mine = process->this_ledger();
     const std::lock_guard lock(process->holds().mutex);
-    if (count.load(std::memory_order_acquire) == 0)
+    if (process->counts().refs(address.slot) == 0)
       process->holds().release(*process, mine, address.slot);
   } catch (const Error&) {
     // The daemon is gone and everything with it: there is nothing left to release.
@@ -383,12 +386,12 @@ void release(RefAddress address) noexcept {
 void adopt_decoded(RefAddress address) {
   Process& process = runtime::require_process();
   if (process.ledger_of(address.slot)) {
-    process.counts()[address.slot].fetch_add(1, std::memory_order_relaxed);
+    process.counts().add(address.slot);
     return;
   }
   Ledger& mine = process.this_ledger();
   const std::lock_guard lock(process.holds().mutex);
-  if (process.counts()[address.slot].fetch_add(1, std::memory_order_acq_rel) == 0) {
+  if (process.counts().add(address.slot) == 0) {
     process.holds().acquire(process, mine, runtime::to_shm(address));
   }
 }

@@ -5,6 +5,8 @@
 // through it.
 #pragma once
 
+#include <sys/single_threaded.h>
+
 #include <atomic>
 #include <cstdint>
 #include <map>
@@ -55,7 +57,8 @@ class Connection {
 [[noreturn]] void throw_status(const wire::Message& message);
 
 // How many refs this process has to each record: an array over all slots, of which only touched
-// pages exist.
+// pages exist. No other process sees it, so a process of one thread changes it without locked
+// instructions.
 class RefCounts {
  public:
   static constexpr std::uint32_t kQueued =
@@ -66,8 +69,23 @@ class RefCounts {
   RefCounts(const RefCounts&) = delete;
   RefCounts& operator=(const RefCounts&) = delete;
   std::atomic<std::uint32_t>& operator[](std::uint32_t slot) { return counts_[slot]; }
+  std::uint32_t refs(std::uint32_t slot) const {
+    return counts_[slot].load(std::memory_order_acquire) & ~kQueued;
+  }
+  // One ref more, or less; the word as it was. acq_rel: what other threads did with the value comes
+  // before its recycling.
+  std::uint32_t add(std::uint32_t slot) { return change(slot, 1); }
+  std::uint32_t subtract(std::uint32_t slot) { return change(slot, ~std::uint32_t{0}); }
 
  private:
+  std::uint32_t change(std::uint32_t slot, std::uint32_t by) {
+    std::atomic<std::uint32_t>& word = counts_[slot];
+    if (!__libc_single_threaded) return word.fetch_add(by, std::memory_order_acq_rel);
+    const std::uint32_t before = word.load(std::memory_order_relaxed);
+    word.store(before + by, std::memory_order_relaxed);
+    return before;
+  }
+
   std::atomic<std::uint32_t>* counts_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,10 +26,29 @@ struct Parameters {
 
 // ---- Parameters: what is stored for each, and how it is handed to the function.
 
+template <class T>
+inline constexpr bool kIsVector = false;
+template <class T>
+inline constexpr bool kIsVector<std::vector<T>> = true;
+
+template <class Stored>
+Stored read_argument(Execution& e) {
+  if constexpr (kIsVector<Stored>) {
+    if (const std::optional<std::size_t> count = e.elements()) {
+      Stored values;
+      values.reserve(*count);
+      for (std::size_t i = 0; i < *count; ++i)
+        values.push_back(decode<typename Stored::value_type>(e.element()));
+      return values;
+    }
+  }
+  return decode<Stored>(e.argument());
+}
+
 template <class P>
 struct Parameter {  // a value: decoded, and bound to P as an lvalue or rvalue
   using Stored = std::remove_cvref_t<P>;
-  explicit Parameter(Execution& e) : value(decode<Stored>(e.argument())) {}
+  explicit Parameter(Execution& e) : value(read_argument<Stored>(e)) {}
   P pass() {
     if constexpr (std::is_lvalue_reference_v<P>) {
       return value;
@@ -81,10 +101,19 @@ inline constexpr bool kRefStandsFor<View<T>, A> = kRefStandsFor<std::span<const 
 template <class T, class A>
 inline constexpr bool kRefStandsFor<const View<T>&, A> = kRefStandsFor<std::span<const T>, A>;
 
+// May a vector of Refs stand for parameter P, a vector of values?
+template <class P, class A>
+inline constexpr bool kRefsStandFor = false;
+template <class P, class T>
+inline constexpr bool kRefsStandFor<P, std::vector<Ref<T>>> =
+    std::is_same_v<std::remove_cvref_t<P>, std::vector<T>>;
+
 template <class P, class A>
 consteval bool stands_for() {
   using Arg = std::remove_cvref_t<A>;
-  if constexpr (kIsRef<Arg> && !std::is_same_v<StoredOf<P>, Arg>) {
+  if constexpr (kRefsStandFor<P, Arg>) {
+    return true;
+  } else if constexpr (kIsRef<Arg> && !std::is_same_v<StoredOf<P>, Arg>) {
     return kRefStandsFor<P, typename Arg::value_type>;
   } else if constexpr (std::is_same_v<StoredOf<P>, std::remove_cvref_t<Arg>>) {
     return true;
@@ -133,16 +162,20 @@ void refuse_arguments(Parameters<P...>*, const A*...) {
   }(std::index_sequence_for<P...>{});
 }
 
-// ---- Arguments: tag 0 and the value, or tag 1 and the address of a ref.
+// ---- Arguments: a tag, then the value, the address of a ref, or a count and as many addresses.
 
 template <class P, class A>
 void encode_argument(Writer& writer, const A& argument) {
   using Stored = StoredOf<P>;
   if constexpr (kIsRef<A> && !std::is_same_v<Stored, A>) {
-    writer.raw(std::uint8_t{1});
+    writer.raw(ArgumentTag::Ref);
     writer.ref(argument.address());
+  } else if constexpr (kRefsStandFor<P, A>) {
+    writer.raw(ArgumentTag::Refs);
+    writer.raw(std::uint64_t{argument.size()});
+    for (const auto& ref : argument) writer.ref(ref.address());
   } else {
-    writer.raw(std::uint8_t{0});
+    writer.raw(ArgumentTag::Value);
     if constexpr (std::is_same_v<Stored, A>) {
       encode<Stored>(writer, argument);
     } else if constexpr (std::is_convertible_v<const A&, Stored>) {
@@ -155,10 +188,24 @@ void encode_argument(Writer& writer, const A& argument) {
 }
 
 template <class P, class A>
-void note_dependency(RefAddress* list, std::size_t& count, const A& argument) {
-  if constexpr (kIsRef<A> && !std::is_same_v<StoredOf<P>, A>) {
-    check_ref(argument.address(), argument.session());
-    list[count++] = argument.address();
+void note_dependencies(RefAddress* list, std::size_t& count, const A& argument) {
+  const auto note = [&](const auto& ref) {
+    check_ref(ref.address(), ref.session());
+    list[count++] = ref.address();
+  };
+  if constexpr (kRefsStandFor<P, A>) {
+    for (const auto& ref : argument) note(ref);
+  } else if constexpr (kIsRef<A> && !std::is_same_v<StoredOf<P>, A>) {
+    note(argument);
+  }
+}
+
+template <class P, class A>
+std::size_t count_refs(const A& argument) {
+  if constexpr (kRefsStandFor<P, A>) {
+    return argument.size();
+  } else {
+    return 0;
   }
 }
 
@@ -168,14 +215,20 @@ auto submit_arguments(const FunctionInfo& function, const TaskOptions* options,
                       const Submit& submit, const A&... arguments) {
   const auto encode_all = [&](Writer& writer) { (encode_argument<P>(writer, arguments), ...); };
   using EncodeAll = decltype(encode_all);
-  std::array<RefAddress, sizeof...(A) + 1> waits_for;
+  std::array<RefAddress, sizeof...(A) + 1> one_each;
+  std::vector<RefAddress> many;
+  RefAddress* waits_for = one_each.data();
+  if constexpr ((kRefsStandFor<P, A> || ...)) {
+    many.resize((sizeof...(A) + ... + count_refs<P>(arguments)));
+    waits_for = many.data();
+  }
   std::size_t waits_for_count = 0;
-  (note_dependency<P>(waits_for.data(), waits_for_count, arguments), ...);
+  (note_dependencies<P>(waits_for, waits_for_count, arguments), ...);
   alignas(64) std::byte small[64];
   small[0] = {};  // a call without arguments writes nothing, and compilers warn of passing that on
   Writer writer(small, sizeof small);
   encode_all(writer);
-  const Call call{&function, options, waits_for.data(), waits_for_count};
+  const Call call{&function, options, waits_for, waits_for_count};
   return submit(
       call, writer, small,
       [](void* context, Writer& again) { (*static_cast<EncodeAll*>(context))(again); },

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
 #include "mobula/codec.h"
 #include "mobula/detail/ref_address.h"
@@ -46,8 +47,17 @@ FunctionInfo register_function(const char* identity, const char* file, std::stri
 
 // ---- Lifetimes.
 
+// All that a Ref<T> consists of, whatever T: an array of refs is read as an array of these. Who
+// moves one by its bytes moves what it counts for.
+struct RefHandle {
+  RefAddress address;
+  std::uint64_t session = 0;  // 0: empty
+};
+
 void retain(RefAddress address);  // one more ref in this process
 void release(RefAddress address) noexcept;  // one less
+void retain(const RefHandle& handle);  // the same, unless its session is over
+void release(const RefHandle& handle) noexcept;
 void adopt_decoded(RefAddress address);  // a ref came out of bytes: like retain, but the process
                                          // may not hold it yet
 std::uint64_t current_session() noexcept;  // 0: none
@@ -123,10 +133,10 @@ struct Bytes {
 };
 // Waits for the record and returns its value. Throws what the task threw, or GetTimeoutError.
 Bytes get_bytes(RefAddress address, std::uint64_t session, std::optional<Duration> timeout);
-// Marks in `ready` the first records found final, in order, until num_returns of them are or the
-// time is over.
-void wait_refs(std::span<const RefAddress> refs, std::span<const std::uint64_t> sessions,
-               std::size_t num_returns, std::optional<Duration> timeout, std::span<bool> ready);
+// The numbers of the first refs found final, ascending, once there are num_returns of them or the
+// time is over. Throws Error for what wait() refuses.
+std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t num_returns,
+                                   std::optional<Duration> timeout);
 
 // ---- Writable objects.
 
@@ -143,11 +153,17 @@ void abandon_buffer(OpenBuffer& buffer) noexcept;
 
 // ---- Executing: what an invoker sees of the task it runs.
 
+enum class ArgumentTag : std::uint8_t { Value, Ref, Refs };
+
 class Execution {
  public:
   // The next argument's bytes: the value itself, or the value of the ref that was passed for it.
   // May be called once for each parameter, in order; the reader is valid until the next call.
   Reader& argument();
+  // Before argument(): was a vector of refs passed for the next parameter? Then how many; each
+  // one's value is read by element(), in order, instead of argument().
+  std::optional<std::size_t> elements();
+  Reader& element();
 
   template <class Encode>
   void result(const Encode& encode) {
