@@ -117,11 +117,11 @@ std::uint32_t Store::lease(std::uint64_t size, std::uint64_t block_size) {
     }
     if (message.status != wire::Status::StoreFull || now_ns() > give_up)
       throw ObjectStoreFullError(std::string(message.text_view()));
-    process_.shared().wait_reason.store(static_cast<std::uint32_t>(shm::WaitReason::Memory),
-                                        std::memory_order_relaxed);
+    std::atomic<std::uint32_t>& reason = process_.this_ledger().shared().wait.reason;
+    reason.store(static_cast<std::uint32_t>(shm::WaitReason::Memory), std::memory_order_relaxed);
     process_.tidy();
     sleep_ns(kRetryNs);
-    process_.shared().wait_reason.store(0, std::memory_order_relaxed);
+    reason.store(0, std::memory_order_relaxed);
   }
 }
 

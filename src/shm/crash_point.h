@@ -11,42 +11,44 @@
 #include <string_view>
 
 // name, what has just happened (or not yet) when the process dies there
-#define MOBULA_CRASH_POINTS(X)                                                                  \
-  X(SubmitFieldsWritten, "submit.fields_written", "record filled in, state still Free")         \
-  X(SubmitLinked, "submit.linked", "hung on its arguments, submission bit still set")           \
-  X(SubmitReady, "submit.ready", "state Ready, not in a ring yet")                              \
-  X(SubmitPushed, "submit.pushed", "in the ring, nobody woken yet")                             \
-  X(RingGrown, "ring.grown", "larger ring linked, not pushed into yet")                         \
-  X(ClaimIntent, "claim.intent", "intent written, record not claimed yet")                      \
-  X(ClaimTaken, "claim.taken", "record claimed, ring tail not moved yet")                       \
-  X(ClaimMoved, "claim.moved", "record claimed, ring tail moved")                               \
-  X(ExecuteBefore, "execute.before", "about to call the function")                              \
-  X(ExecuteAfter, "execute.after", "function returned, result not written")                     \
-  X(ResultWritten, "result.written", "result in place, state still Claimed")                    \
-  X(CompleteDone, "complete.done", "state final, nobody woken, dependents not walked")          \
-  X(CompleteWoken, "complete.woken", "waiters woken, dependents not walked")                    \
-  X(WalkCursor, "walk.cursor", "an edge is noted, its dependent not told")                      \
-  X(WalkSatisfied, "walk.satisfied", "last missing argument ticked off, state still Waiting")   \
-  X(WalkReady, "walk.ready", "dependent Ready, not in a ring yet")                              \
-  X(WalkFinished, "walk.finished", "all dependents told, record still marked as walking")       \
-  X(CompleteFinished, "complete.finished", "all done, intent not cleared yet")                  \
-  X(HoldIntent, "hold.intent", "intent to hold written, count unchanged")                       \
-  X(HoldCounted, "hold.counted", "count raised, intent still open")                             \
-  X(ReleaseIntent, "release.intent", "intent to release written, count unchanged")              \
-  X(ReleaseCounted, "release.counted", "count lowered, hold table still lists it")              \
-  X(TransferHeld, "transfer.held", "refs inside a result are held, result not published")       \
-  X(TransferForgotten, "transfer.forgotten", "result published, half of the holds handed over") \
-  X(RecycleStarted, "recycle.started", "record dropped, its memory not given back")             \
-  X(RecyclePayload, "recycle.payload", "its payload given back, record not free yet")           \
-  X(RecycleFree, "recycle.free", "state Free")                                                  \
-  X(AllocateTaken, "allocate.taken", "block of the store taken, no record names it")            \
-  X(SealBefore, "seal.before", "bytes written, no record names them")                           \
-  X(WaitRegistered, "wait.registered", "waiter's bit set, not asleep yet")                      \
-  X(SleepAnnounced, "sleep.announced", "worker listed as asleep, not asleep yet")               \
-  X(SearchTaken, "search.taken", "worker is the one that searches")                             \
-  X(WakeTaken, "wake.taken", "a sleeper was chosen and not woken yet")                          \
-  X(JoinStarted, "join.started", "connected, shared memory not mapped")                         \
-  X(JoinMapped, "join.mapped", "mapped, not announced")                                         \
+#define MOBULA_CRASH_POINTS(X)                                                                    \
+  X(SubmitFieldsWritten, "submit.fields_written", "record filled in, state still Free")           \
+  X(SubmitLinked, "submit.linked", "hung on its arguments, submission bit still set")             \
+  X(SubmitReady, "submit.ready", "state Ready, not in a ring yet")                                \
+  X(SubmitPushed, "submit.pushed", "in the ring, nobody woken yet")                               \
+  X(RingGrown, "ring.grown", "larger ring linked, not pushed into yet")                           \
+  X(ClaimIntent, "claim.intent", "intent written, record not claimed yet")                        \
+  X(ClaimTaken, "claim.taken", "record claimed, ring tail not moved yet")                         \
+  X(ClaimMoved, "claim.moved", "record claimed, ring tail moved")                                 \
+  X(ExecuteBefore, "execute.before", "about to call the function")                                \
+  X(ExecuteAfter, "execute.after", "function returned, result not written")                       \
+  X(ResultWritten, "result.written", "result in place, state still Claimed")                      \
+  X(CompleteDone, "complete.done", "state final, nobody woken, dependents not walked")            \
+  X(CompleteWoken, "complete.woken", "waiters woken, dependents not walked")                      \
+  X(WalkCursor, "walk.cursor", "an edge is noted, its dependent not told")                        \
+  X(WalkSatisfied, "walk.satisfied", "last missing argument ticked off, state still Waiting")     \
+  X(WalkReady, "walk.ready", "dependent Ready, not in a ring yet")                                \
+  X(WalkFinished, "walk.finished", "all dependents told, record still marked as walking")         \
+  X(CancelDone, "cancel.done", "state final as cancelled, nobody woken")                          \
+  X(CancelAsked, "cancel.asked", "bit set in a running task, its worker and the daemon not told") \
+  X(CompleteFinished, "complete.finished", "all done, intent not cleared yet")                    \
+  X(HoldIntent, "hold.intent", "intent to hold written, count unchanged")                         \
+  X(HoldCounted, "hold.counted", "count raised, intent still open")                               \
+  X(ReleaseIntent, "release.intent", "intent to release written, count unchanged")                \
+  X(ReleaseCounted, "release.counted", "count lowered, hold table still lists it")                \
+  X(TransferHeld, "transfer.held", "refs inside a result are held, result not published")         \
+  X(TransferForgotten, "transfer.forgotten", "result published, half of the holds handed over")   \
+  X(RecycleStarted, "recycle.started", "record dropped, its memory not given back")               \
+  X(RecyclePayload, "recycle.payload", "its payload given back, record not free yet")             \
+  X(RecycleFree, "recycle.free", "state Free")                                                    \
+  X(AllocateTaken, "allocate.taken", "block of the store taken, no record names it")              \
+  X(SealBefore, "seal.before", "bytes written, no record names them")                             \
+  X(WaitRegistered, "wait.registered", "waiter's bit set, not asleep yet")                        \
+  X(SleepAnnounced, "sleep.announced", "worker listed as asleep, not asleep yet")                 \
+  X(SearchTaken, "search.taken", "worker is the one that searches")                               \
+  X(WakeTaken, "wake.taken", "a sleeper was chosen and not woken yet")                            \
+  X(JoinStarted, "join.started", "connected, shared memory not mapped")                           \
+  X(JoinMapped, "join.mapped", "mapped, not announced")                                           \
   X(LeaveStarted, "leave.started", "about to leave, everything still held")
 
 namespace mobula::shm {
