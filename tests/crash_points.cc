@@ -122,6 +122,34 @@ int picks_first(int n) {
   return all;
 }
 
+// Runs until it is cancelled.
+int listens() {
+  const mobula::TaskInfo me = mobula::this_task();
+  for (int ms = 0; ms < 15'000 && !me.should_cancel(); ++ms) std::this_thread::sleep_for(1ms);
+  return 1;
+}
+
+// Cancels a task that waits for a running one, that one, and some that are queued or done. How many
+// did not end as the answer said. (The waiting one first: later it would fail by itself.)
+int cancels(int n) {
+  const Ref<int> running = remote<listens>();
+  std::vector<Ref<int>> refs{remote<add>(running, 1), running};
+  for (int i = 0; i < n; ++i) refs.push_back(remote<square>(i));
+  std::this_thread::sleep_for(2ms);
+  int wrong = 0;
+  std::vector<bool> answers;
+  for (const Ref<int>& ref : refs) answers.push_back(mobula::cancel(ref));
+  for (std::size_t i = 0; i < refs.size(); ++i) {
+    try {
+      mobula::get(refs[i], 15s);
+      wrong += answers[i];
+    } catch (const mobula::TaskCancelledError&) {
+      wrong += !answers[i];
+    }
+  }
+  return wrong;
+}
+
 // Also submits, gets, puts and waits, so that an actor's process takes the same steps.
 struct Ledger {
   std::vector<Ref<std::vector<int>>> kept;
@@ -135,6 +163,7 @@ struct Ledger {
   int tree(int depth) { return nested(depth); }
   int picks(int n) { return picks_first(n); }
   Made makes(int n) { return make(n); }
+  int cancels(int n) { return workload::cancels(n); }
   int burst(int n) {
     std::vector<Ref<int>> refs;
     for (int i = 0; i < n; ++i) refs.push_back(remote<workload::add>(i, i));
@@ -228,6 +257,11 @@ void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
   EQUALS(settled([&] { return ledger.call<&Ledger::tree>(2); }), 4);
   EQUALS(settled([&] { return ledger.call<&Ledger::picks>(2); }), 8 * 4 + 28);
   check_made(settled([&] { return ledger.call<&Ledger::makes>(5); }), 5);
+
+  // What is not wanted any more.
+  EQUALS(cancels(20), 0);
+  EQUALS(mobula::get(remote<cancels>(5), 15s), 0);
+  EQUALS(settled([&] { return ledger.call<&Ledger::cancels>(5); }), 0);
   if (round == 0) EQUALS(settled([&] { return ledger.call<&Ledger::burst>(3000); }), 2999 * 3000);
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "mobula/detail/ref_address.h"
 #include "mobula/options.h"
 
 namespace mobula {
@@ -50,8 +51,11 @@ struct TaskInfo {
   int attempt = 0;       // 0: the first
   bool restarted = false;
   std::map<std::string, double> resources;  // assigned to it
+  RefAddress record;  // for the library
 
-  bool should_cancel() const { return false; }
+  // Has somebody cancelled it? Asks the task's record each time; keep the TaskInfo, which is costly
+  // to make, and ask often. May be called from other threads of the task, too.
+  bool should_cancel() const;
   bool was_restarted() const { return restarted; }
 };
 TaskInfo this_task();

@@ -109,4 +109,24 @@ class RemoteFunction : public RemoteCall<F> {
 template <auto F>
 inline constexpr detail::RemoteFunction<F> remote{};
 
+struct CancelOptions {
+  bool force = false;  // end the process that runs it; for tasks only
+  bool recursive = true;  // cancel the tasks and calls that it has submitted, too
+};
+
+// Cancels a task or an actor's call. True: it has no value and will have none; get throws
+// TaskCancelledError, and so it does for tasks that take its value. False: it had ended before, and
+// its result stands.
+//
+// One that has not started never runs. One that runs is asked to stop: this_task().should_cancel()
+// is true in it, a get or wait that it sleeps in throws TaskCancelledError, and what it returns or
+// throws in the end is dropped. With `force` its worker is killed; a task in whose get it was run
+// crashes with it. It is not tried again in any case.
+//
+// Throws Error: the ref is an actor's ready(), or `force` is given for an actor's call.
+template <class T>
+bool cancel(const Ref<T>& ref, CancelOptions options = {}) {
+  return detail::cancel_task(ref.address(), ref.session(), options.force, options.recursive);
+}
+
 }  // namespace mobula

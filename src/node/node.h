@@ -88,6 +88,7 @@ class Node {
   void sample_classes();
   void sample_workers();
   void serve_actors();
+  void end_condemned();
   void step(const core::WorkerEvent& event);
   void carry_out(const core::WorkerActions& actions);
   void start_worker(std::optional<core::ClassId> actor);
@@ -142,6 +143,7 @@ class Node {
   std::map<std::uint32_t, Actor> actors_;  // by class
   std::map<std::string, std::uint32_t> task_classes_;  // by demand
   std::map<std::uint32_t, std::uint64_t> depths_;  // last sampled, of task classes
+  std::vector<shm::Address> condemned_;  // tasks cancelled by force whose process still runs
   std::string rejected_;  // reason of the class being opened
   int quiet_looks_ = 0;  // in a row, with nothing to do
   bool busy_ = false;

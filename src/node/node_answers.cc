@@ -68,6 +68,11 @@ void Node::serve(int socket, std::uint32_t process) {
         {process}, worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
     return;
   }
+  if (message.kind == wire::Kind::EndCancelled) {
+    const auto task = shm::Address::unpack(message.c);
+    if (task.slot / shm::kRecordsPerSegment < shm::kSegmentsMax) condemned_.push_back(task);
+    return;
+  }
   answer(process, message);
   message.kind = wire::Kind::Reply;
   message.descriptor_count = 0;

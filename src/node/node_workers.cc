@@ -315,6 +315,25 @@ void Node::wake(std::uint32_t process) {
   shm::futex_wake_all(shm::futex_word(bell.value));
 }
 
+// Ends the processes of tasks that were cancelled by force. Such a task stays claimed until its
+// process is dead, so the signal hits no other one. A process that is not known yet: at a later
+// look.
+void Node::end_condemned() {
+  for (const shm::Address task : recovery_->take_condemned()) condemned_.push_back(task);
+  std::erase_if(condemned_, [&](shm::Address task) {
+    const std::uint64_t state = memory_.record(task.slot).state.load(std::memory_order_acquire);
+    if (shm::word::generation(state) != task.generation ||
+        shm::word::state(state) != shm::State::Claimed || !(state & shm::word::kForce))
+      return true;
+    const auto worker =
+        workers_.find(memory_.participant(shm::word::claimer(state)).process.load());
+    if (worker == workers_.end() || worker->second.actor) return true;
+    kill_worker(worker->second);
+    busy_ = true;
+    return false;
+  });
+}
+
 void Node::kill_worker(Worker& worker) {
   if (worker.pidfd >= 0) signal_pidfd(worker.pidfd, SIGKILL);
 }

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "mobula/error.h"
-#include "shm/claim.h"
+#include "shm/cancel.h"
 #include "shm/futex.h"
 #include "shm/holds.h"
 
@@ -170,9 +170,23 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
     publish(record, address);  // opened again by an exception's retry, and perhaps in no ring
     return;
   }
+  if (word::state(state) == State::Claimed && word::claimer(state) != participant &&
+      (state & word::kForce)) {
+    condemned_.push_back(address);  // it died cancelling this one, and may have told nobody
+    return;
+  }
   if (word::state(state) != State::Claimed || word::claimer(state) != participant)
     return;  // somebody else's
 
+  const std::uint32_t process = memory_.participant(participant).process.load();
+  const auto end_cancelled = [&] {
+    fail(record, address,
+         {static_cast<std::uint32_t>(ErrorCode::kTaskCancelled), 0, 0, 0, 0,
+          record.scheduling_class, 0},
+         participant);
+    cancel_children(process, record);
+  };
+  if (state & word::kCancelled) return end_cancelled();
   const std::uint32_t attempt = word::attempt(state);
   bool again = false;
   ErrorCode code = ErrorCode::kWorkerCrashed;
@@ -191,17 +205,21 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
   if (!again) {
     fail(record, address,
          {static_cast<std::uint32_t>(code), attempt + 1, end.signal, end.exit_code, end.pid,
-          record.scheduling_class, static_cast<std::uint64_t>(shm::Death::Crashed)},
+          record.scheduling_class,
+          code == ErrorCode::kWorkerCrashed ? record.function
+                                            : static_cast<std::uint64_t>(shm::Death::Crashed)},
          participant);
+    cancel_children(process, record);
     return;
   }
   // What the dead attempt left of a result is nobody's now; ObjectMemory finds its memory.
   record.result_kind = shm::ResultKind::None;
   record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
-  while (!record.state.compare_exchange_weak(
+  do {
+    if (state & word::kCancelled) return end_cancelled();
+  } while (!record.state.compare_exchange_weak(
       state, word::with_next_attempt(word::with_state(state, State::Ready)),
-      std::memory_order_acq_rel)) {
-  }
+      std::memory_order_acq_rel));
   if (record.kind == shm::Kind::ActorCall) {
     // The daemon's ring is the first that the new process looks at: the interrupted call keeps its
     // place.
@@ -233,6 +251,21 @@ void Recovery::fail(Record& record, Address address, const shm::CompactError& er
     shm::claim::complete(memory_, memory_.participant(me_), record, address, State::Failed, *this);
     return;
   }
+}
+
+void Recovery::cancel_children(std::uint32_t process, Record& record) {
+  const std::uint64_t how = record.state.load(std::memory_order_acquire);
+  if (!(how & word::kCancelled) || !(how & word::kCancelChildren)) return;
+  const std::uint64_t parent = record.identity();
+  each_record(process, [&](Record& child, std::uint32_t slot) {
+    const bool is_call = child.kind == shm::Kind::ActorCall;
+    if ((child.kind != shm::Kind::Task && !is_call) || child.parent != parent) return;
+    const Address at{slot, word::generation(child.state.load(std::memory_order_acquire))};
+    const std::uint64_t force = is_call ? 0 : how & word::kForce;
+    const auto answer = shm::cancellation::cancel(memory_, memory_.participant(me_), me_, child, at,
+                                                  word::kCancelChildren | force, *this);
+    if (answer == shm::cancellation::Answer::Asked && force) condemned_.push_back(at);
+  });
 }
 
 void Recovery::fail_calls(std::uint32_t id) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "node/object_memory.h"
@@ -47,6 +48,10 @@ class Recovery final : public shm::ReadySink {
   // Fails everything in the rings of an actor that does not come back, and its creation.
   void fail_calls(std::uint32_t cls);
 
+  // Running tasks that were cancelled by force and whose process nobody may have ended: since the
+  // canceller died, or since a task that died so had submitted them.
+  std::vector<shm::Address> take_condemned() { return std::exchange(condemned_, {}); }
+
   void publish(shm::Record& record, shm::Address address) override;
 
  private:
@@ -59,6 +64,8 @@ class Recovery final : public shm::ReadySink {
   // does not count.
   void fail(shm::Record& record, shm::Address address, const shm::CompactError& error,
             std::uint32_t dead = shm::kNone);
+  // Carries on what a cancel had asked of a dead process's task: its children.
+  void cancel_children(std::uint32_t process, shm::Record& record);
   void release_hold(shm::Address record);
   void republish_ready(std::uint32_t process);
   std::unordered_set<std::uint64_t> calls_in_rings(std::uint32_t process);
@@ -66,7 +73,7 @@ class Recovery final : public shm::ReadySink {
   struct Orphan {
     std::uint32_t process;
     std::uint32_t unsettled = 0;  // a slot that kept it from being freed; 0: not looked yet
-    std::uint32_t holding = 0;    // a slot that kept its holds from being released
+    std::uint32_t holding = 0;  // a slot that kept its holds from being released
     bool holds_released = false;
   };
   bool needs_holds(shm::Record& record);
@@ -81,6 +88,7 @@ class Recovery final : public shm::ReadySink {
   Tables& tables_;
   ObjectMemory& objects_;
   const std::uint32_t me_;
+  std::vector<shm::Address> condemned_;
   std::vector<Orphan> orphans_;  // dead processes whose ledgers stand
 };
 

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "mobula/error.h"
+#include "shm/cancel.h"
 #include "shm/holds.h"
 #include "shm/processes_test.h"
 
@@ -393,6 +394,107 @@ TEST_CASE(
     CHECK(word::state(record.state.load()) == State::Free);
     CHECK(word::generation(record.state.load()) == 1);  // the next use is of another generation
     CHECK(record.refs.load() == 0);
+  }
+}
+
+TEST_CASE("a cancelled task of a dead worker ends as cancelled, and its children with it") {
+  struct Row {
+    std::string_view name;
+    std::uint64_t how;
+    bool children;
+    bool condemned;
+  };
+  for (const Row& row :
+       {Row{"alone", 0, false, false}, Row{"with its children", word::kCancelChildren, true, false},
+        Row{"with them, by force", word::kCancelChildren | word::kForce, true, true}}) {
+    CAPTURE(row.name);
+    World world;
+    const Address task = world.driver.slot(1);
+    Record& record = world.make(task);
+    record.parent = 5;
+    record.index = 6;
+    make_ready(record, task);
+    world.claim_by(world.worker, task);
+    record.state.fetch_or(word::kCancelled | row.how);
+    Member other = world.join(shm::ProcessRole::Worker);
+    const Address queued = world.worker.slot(1);
+    const Address running = world.worker.slot(2);
+    const Address strange = world.worker.slot(3);
+    for (const Address child : {queued, running, strange}) {
+      world.make(child).parent = child == strange ? 9 : record.identity();
+      make_ready(world.record(child), child);
+    }
+    world.claim_by(other, running);
+
+    world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+    CHECK(world.state(task) == State::Failed);
+    CHECK((record.state.load() & word::kCancelled) != 0);
+    CHECK(world.state(queued) == (row.children ? State::Failed : State::Ready));
+    CHECK(world.state(running) == State::Claimed);
+    CHECK(((world.record(running).state.load() & word::kCancelled) != 0) == row.children);
+    CHECK(world.state(strange) == State::Ready);
+    CHECK(world.recovery->take_condemned() ==
+          (row.condemned ? std::vector{running} : std::vector<Address>{}));
+  }
+}
+
+TEST_CASE("a process killed at any step of a cancel leaves nobody waiting for the task") {
+  struct Row {
+    CrashPoint point;
+    State state;  // that the cancel finds
+    bool dependent_runs;
+  };
+  for (const Row& row : {Row{CrashPoint::CancelDone, State::Ready, true},
+                         Row{CrashPoint::CancelDone, State::Waiting, true},
+                         Row{CrashPoint::CompleteWoken, State::Ready, true},
+                         Row{CrashPoint::WalkCursor, State::Ready, true},
+                         Row{CrashPoint::WalkSatisfied, State::Ready, true},
+                         Row{CrashPoint::WalkReady, State::Ready, true},
+                         Row{CrashPoint::WalkFinished, State::Ready, true},
+                         Row{CrashPoint::CancelAsked, State::Claimed, false}}) {
+    CAPTURE(shm::crash_point_info(row.point).name);
+    World world;
+    const Address task = world.driver.slot(1);
+    const Address dependent = world.driver.slot(2);
+    world.make(task);
+    world.set(task, State::Ready);
+    Member runner = world.join(shm::ProcessRole::Worker);
+    if (row.state == State::Claimed) world.claim_by(runner, task);
+    if (row.state == State::Waiting) world.set(task, State::Waiting);
+    Record& waiting = world.make(dependent);
+    waiting.dependencies = 1;
+    waiting.dependency[0].target = task.packed();
+    waiting.join.store(shm::dependents::join_word(1, 1));
+    world.set(dependent, State::Waiting);
+    REQUIRE(shm::dependents::hang(world.record(task), waiting, dependent.slot, 0));
+    const std::uint64_t ring = *world.tables.open_ring(world.worker.participant, world.cls);
+    Child child = world.session.start([&](const shm::Memory& memory) {
+      die_at(row.point);
+      struct Sink final : shm::ReadySink {
+        Sink(const shm::Memory& m, std::uint64_t r) : memory(m), ring(r) {}
+        void publish(Record&, Address address) override {
+          shm::ring::push(memory, ring_at(memory, ring), address);
+        }
+        const shm::Memory& memory;
+        std::uint64_t ring;
+      } sink(memory, ring);
+      shm::Participant& me = memory.participant(world.worker.participant);
+      shm::claim::intend(me, task);
+      shm::cancellation::cancel(memory, me, world.worker.participant, memory.record(task.slot),
+                                task, word::kForce, sink);
+    });
+    REQUIRE(child.end() == kKilled);
+
+    world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+    CHECK((world.record(task).state.load() & word::kCancelled) != 0);
+    CHECK(world.run_all(world.cls) ==
+          (row.dependent_runs ? std::vector{dependent} : std::vector<Address>{}));
+    // Nobody may have told the daemon to end the worker of one that runs.
+    CHECK(world.recovery->take_condemned() ==
+          (row.state == State::Claimed ? std::vector{task} : std::vector<Address>{}));
+    if (row.state != State::Claimed) CHECK(world.state(task) == State::Failed);
   }
 }
 

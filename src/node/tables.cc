@@ -69,7 +69,6 @@ std::optional<std::uint32_t> Tables::open_process(shm::ProcessRole role) {
   p.sleeping.store(0);
   p.blocked_threads.store(0);
   p.works_for.store(shm::kNone);
-  p.wait_reason.store(0);
   p.tasks_done.store(0);
   for (auto& segment : p.hold_segments) segment.store(shm::kNone);
   p.role.store(static_cast<std::uint32_t>(role));
@@ -92,6 +91,7 @@ std::optional<std::uint32_t> Tables::open_participant(std::uint32_t process) {
       *i);  // its hold sequence goes on where the last user of the entry stopped
   p.process.store(process);
   p.depth.store(0);
+  p.wait.reason.store(0);
   p.state.store(static_cast<std::uint32_t>(shm::ParticipantState::Live));
   participants_[process].push_back(*i);
   return i;

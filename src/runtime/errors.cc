@@ -12,6 +12,8 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "runtime/registry.h"
+
 namespace mobula {
 namespace runtime {
 namespace {
@@ -161,15 +163,20 @@ void throw_error(const ErrorValue& error) {
 }
 
 void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
-                   const std::string& task_name) {
+                   std::uint64_t function, const std::string& task_name) {
   const auto code = static_cast<ErrorCode>(error.code);
+  // A dependent has a copy of its argument's error, which names the function that it is of.
+  const auto origin = [&] {
+    const detail::FunctionInfo* of = find_function(error.detail);
+    return of && error.detail != function ? std::string(of->name) : task_name;
+  };
   const auto how = [&] {
     return error.signal != 0 ? "was killed by " + describe_signal(error.signal)
                              : "exited with code " + std::to_string(error.exit_code);
   };
   if (code == ErrorCode::kWorkerCrashed) {
     throw WorkerCrashedError(
-        "the worker (process " + std::to_string(error.pid) + ") that ran task " + task_name + " " +
+        "the worker (process " + std::to_string(error.pid) + ") that ran task " + origin() + " " +
             how() + "; " +
             (error.attempts == 1 ? std::string("it was tried once")
                                  : "it was tried " + std::to_string(error.attempts) + " times") +
@@ -204,6 +211,10 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
     throw FunctionNotFoundError("the worker's program has no function with the key " +
                                 hex(error.detail) + " (task " + task_name +
                                 "); the workers run another build than the caller");
+  }
+  if (code == ErrorCode::kTaskCancelled && error.detail != 0) {
+    throw TaskCancelledError("task " + origin() + " was cancelled, and task " + task_name +
+                             " needs its value");
   }
   throw_by_code(code, "task " + task_name + " failed");
 }

@@ -29,10 +29,10 @@ struct ErrorValue {
 // Describes the exception being handled; the task's fields are left for the caller.
 ErrorValue describe_current_exception();
 
-// Throws the error of a failed record; `bytes` are its result's.
+// Throws the error of a failed record, which is of `function`.
 [[noreturn]] void throw_error(const ErrorValue& error);
 [[noreturn]] void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
-                                const std::string& task_name);
+                                std::uint64_t function, const std::string& task_name);
 
 // "SIGSEGV (segmentation fault)"
 std::string describe_signal(int signal);

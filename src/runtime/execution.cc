@@ -6,8 +6,9 @@
 
 #include "runtime/errors.h"
 #include "runtime/registry.h"
-#include "shm/claim.h"
+#include "shm/cancel.h"
 #include "shm/crash_point.h"
+#include "wire/local_protocol.h"
 
 namespace mobula {
 namespace runtime {
@@ -47,14 +48,6 @@ ValueBytes argument_or_failure(const Read& read) {
   }
 }
 
-std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
-  x ^= x >> 30;
-  x *= 0xbf58476d1ce4e5b9u;
-  x ^= x >> 27;
-  x *= 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
 // What precedes the arguments of a task with a name of its own.
 std::string_view given_name(const shm::Record& record, const ValueBytes& arguments) {
   if (!(record.flags & shm::flag::kNamed)) return {};
@@ -89,13 +82,17 @@ void place_error(Process& process, shm::Record& record, const ErrorValue& error)
           encode<ErrorValue>(again, *static_cast<const ErrorValue*>(context));
         },
         const_cast<void*>(static_cast<const void*>(&error)));
-  } catch (const Error&) {
-    set_compact_error(record, ErrorCode::kTaskError, 0);  // no room for its text: at least its kind
+  } catch (const Error&) {  // no room for its text: at least its kind
+    set_compact_error(record, static_cast<ErrorCode>(error.code), 0);
   }
 }
 
 // Copies the failed argument's error: dependents report the original cause.
 void inherit_error(Process& process, shm::Record& record, shm::Record& argument) {
+  if (argument.state.load(std::memory_order_acquire) & shm::word::kCancelled) {
+    set_compact_error(record, ErrorCode::kTaskCancelled, argument.function);
+    return;
+  }
   if (argument.result_kind == shm::ResultKind::ErrorCode) {
     record.error() = argument.error();
     record.result_kind = shm::ResultKind::ErrorCode;
@@ -145,24 +142,76 @@ bool may_retry(const shm::Record& record, std::uint32_t attempt) {
          (record.retries < 0 || static_cast<std::int32_t>(attempt) < record.retries);
 }
 
-void run_again(Ledger& ledger, shm::Record& record, shm::Address address) {
+// False: it was cancelled meanwhile.
+bool run_again(Ledger& ledger, shm::Record& record, shm::Address address) {
   std::uint64_t seen = record.state.load(std::memory_order_relaxed);
   // release: what the failed attempt left in the record comes before the next claimer's reads
-  while (!record.state.compare_exchange_weak(
+  do {
+    if (seen & shm::word::kCancelled) return false;
+  } while (!record.state.compare_exchange_weak(
       seen, shm::word::with_next_attempt(shm::word::with_state(seen, shm::State::Ready)),
-      std::memory_order_release)) {
-  }
+      std::memory_order_release, std::memory_order_relaxed));
   ledger.push(record.scheduling_class, address);
+  return true;
+}
+
+// True: there were children to cancel.
+bool cancel_children(Frame& frame) {
+  const std::uint64_t how = frame.record.state.load(std::memory_order_acquire);
+  if (!(how & shm::word::kCancelled) || !(how & shm::word::kCancelChildren)) return false;
+  const std::uint64_t mine = frame.identity.hash();
+  bool any = false;
+  frame.ledger.each_record([&](shm::Record& child, shm::Address address) {
+    const bool is_call = child.kind == shm::Kind::ActorCall;
+    if ((child.kind != shm::Kind::Task && !is_call) || child.parent != mine) return;
+    // An actor is not ended with a call of it.
+    const std::uint64_t force = is_call ? 0 : how & shm::word::kForce;
+    any |= cancel(frame.ledger, child, address, shm::word::kCancelChildren | force);
+  });
+  return any;
+}
+
+// The function has ended; what it returned or threw counts no more.
+void end_cancelled(Frame& frame) {
+  // By force its process ends, and the daemon ends the task. Ending it here would let the process
+  // go on to another task, which the daemon's signal might hit.
+  if (frame.record.state.load(std::memory_order_relaxed) & shm::word::kForce)
+    ::_exit(wire::kExitCancelled);
+  Process& process = frame.ledger.process();
+  cancel_children(frame);
+  give_up_transfers(frame);
+  drop_result(process, frame.record);
+  shm::claim::complete(process.memory(), frame.ledger.shared(), frame.record, frame.address,
+                       shm::State::Failed, frame.ledger);
+}
+
+// Wakes the thread that runs the task, if it sleeps in get or wait. One that is just about to may
+// miss it: then it notices when its sleep is over (get.cc has the bound).
+void wake_executor(Process& process, const shm::Record& record) {
+  shm::Memory& memory = process.memory();
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  const shm::Participant& runs = memory.participant(shm::word::claimer(state));
+  const auto reason = static_cast<shm::WaitReason>(runs.wait.reason.load());
+  if (reason == shm::WaitReason::Task) {
+    const auto target = shm::Address::unpack(runs.wait.record[0].load());
+    shm::futex_wake_all(reinterpret_cast<const std::uint32_t*>(&memory.record(target.slot).state));
+  } else if (reason == shm::WaitReason::AnyTask) {
+    for (shm::Bell* bell :
+         {&memory.header().any_bell, &memory.participant(shm::word::claimer(state)).completions}) {
+      bell->value.fetch_add(1, std::memory_order_seq_cst);
+      shm::futex_wake_all(shm::futex_word(bell->value));
+    }
+  }
 }
 
 }  // namespace
 
-std::uint64_t TaskIdentity::hash() const { return mix(parent + 0x9e3779b97f4a7c15u * (index + 1)); }
+std::uint64_t TaskIdentity::hash() const { return shm::task_identity(parent, index); }
 std::string TaskIdentity::text() const { return hex(parent) + hex(index); }
 
 TaskIdentity next_child_identity(Ledger& ledger) {
   if (innermost) return {innermost->identity.hash(), innermost->children++};
-  return {mix(ledger.process().session() + ledger.participant()), ledger.next_child()};
+  return {shm::mix(ledger.process().session() + ledger.participant()), ledger.next_child()};
 }
 
 Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
@@ -189,6 +238,43 @@ void Frame::open() {
 Frame::~Frame() { innermost = outer; }
 
 Frame* current_frame() { return innermost; }
+
+bool cancel(Ledger& ledger, shm::Record& record, shm::Address address, std::uint64_t how) {
+  using shm::cancellation::Answer;
+  Process& process = ledger.process();
+  shm::claim::intend(ledger.shared(), address);
+  const Answer answer = shm::cancellation::cancel(
+      process.memory(), ledger.shared(), ledger.participant(), record, address, how, ledger);
+  if (answer == Answer::Asked) {
+    wake_executor(process, record);
+    if (how & shm::word::kForce) {
+      wire::Message message;
+      message.kind = wire::Kind::EndCancelled;
+      message.c = address.packed();
+      process.daemon().tell(message);
+    }
+  }
+  shm::claim::forget(ledger.shared());
+  return answer != Answer::TooLate;
+}
+
+bool should_stop() {
+  // A task that runs inside of another one's get may be its child, and cancelled only now.
+  for (bool more = true; more;) {
+    more = false;
+    for (Frame* frame = innermost; frame; frame = frame->outer) {
+      if (frame->children_cancelled || !frame->cancelled()) continue;
+      frame->children_cancelled = true;
+      more |= cancel_children(*frame);
+    }
+  }
+  return innermost && innermost->cancelled();
+}
+
+void throw_stopped() {
+  throw TaskCancelledError("task " + task_name(innermost->ledger.process(), innermost->record) +
+                           " was cancelled while it waited");
+}
 
 std::string task_name(Process& process, shm::Record& record) {
   if (record.flags & shm::flag::kNamed) {
@@ -338,10 +424,12 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
   }
   shm::crash_point(shm::CrashPoint::ResultWritten);
   if (again) {
-    run_again(ledger, record, address);
-  } else {
-    shm::claim::complete(process.memory(), ledger.shared(), record, address, final_state, ledger);
+    if (!run_again(ledger, record, address)) end_cancelled(frame);
+  } else if (shm::claim::complete_unless_cancelled(process.memory(), ledger.shared(), record,
+                                                   address, final_state, ledger)) {
     forget_transfers(frame);
+  } else {
+    end_cancelled(frame);
   }
   shm::crash_point(shm::CrashPoint::CompleteFinished);
   shm::claim::forget(ledger.shared());
@@ -425,8 +513,10 @@ void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& reco
 }
 
 void throw_failure(Process& process, shm::Record& record) {
+  if (record.state.load(std::memory_order_relaxed) & shm::word::kCancelled)
+    throw TaskCancelledError("task " + task_name(process, record) + " was cancelled");
   if (record.result_kind == shm::ResultKind::ErrorCode) {
-    throw_compact(process.memory(), record.error(), task_name(process, record));
+    throw_compact(process.memory(), record.error(), record.function, task_name(process, record));
   }
   const ValueBytes bytes = result_bytes(process, record);
   Reader reader(bytes.data, bytes.size);
@@ -437,4 +527,24 @@ void set_help_class(std::uint32_t scheduling_class) { help_class = scheduling_cl
 void set_stack_limit(const char* lowest) { stack_limit = lowest; }
 
 }  // namespace runtime
+
+namespace detail {
+
+bool cancel_task(RefAddress ref, std::uint64_t session, bool force, bool recursive) {
+  check_ref(ref, session);
+  runtime::Process& process = runtime::require_process();
+  const shm::Address address = runtime::to_shm(ref);
+  shm::Record& record = process.memory().record(address.slot);
+  if (record.kind == shm::Kind::ActorCreate)
+    throw Error("cancel is for tasks and calls; an actor is ended by mobula::kill");
+  if (force && record.kind == shm::Kind::ActorCall) {
+    throw Error(
+        "CancelOptions.force would end the actor with its call; use mobula::kill if that is meant");
+  }
+  return runtime::cancel(
+      process.this_ledger(), record, address,
+      (force ? shm::word::kForce : 0) | (recursive ? shm::word::kCancelChildren : 0));
+}
+
+}  // namespace detail
 }  // namespace mobula

@@ -38,8 +38,14 @@ struct Frame {
   shm::Address address;
   Frame* outer;
   TaskIdentity identity;
+  // Somebody has cancelled it: whatever its function does, it will have no value.
+  bool cancelled() const {
+    return record.state.load(std::memory_order_relaxed) & shm::word::kCancelled;
+  }
+
   std::uint64_t children = 0;
   std::uint32_t attempt;
+  bool children_cancelled = false;
   // The refs inside of the result, held for it until it is published.
   std::vector<std::uint32_t> transfers;
   // Reading arguments in order.
@@ -55,6 +61,13 @@ struct Frame {
 
 // The innermost task of this thread; nullptr in a driver.
 Frame* current_frame();
+
+// Cancels a task on behalf of this thread; `how` as in shm/cancel.h. True: it will have no value.
+bool cancel(Ledger& ledger, shm::Record& record, shm::Address address, std::uint64_t how);
+// Is this thread's innermost task cancelled? Children of all its cancelled tasks are cancelled on
+// the way, where that was asked for.
+bool should_stop();
+[[noreturn]] void throw_stopped();
 
 // Runs a claimed record and makes it final, or Ready again when its function threw and may be
 // retried. The claim's intent stands.

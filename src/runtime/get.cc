@@ -21,7 +21,7 @@ using shm::Record;
 // How often a waiter looks before it sleeps: some microseconds, as long as a wake-up costs.
 constexpr int kSpins = 150;
 // How long a sleep may last at most. Wake-ups do not get lost; this only bounds how late a daemon's
-// death is noticed.
+// death is noticed, or, if it comes just before the sleep, the cancelling of the task that waits.
 constexpr std::int64_t kSlice = 50'000'000;
 
 class Deadline {
@@ -50,12 +50,20 @@ class Deadline {
 // Tells tools and the daemon that this thread waits: a worker's CPU is lent to others meanwhile.
 class Blocked {
  public:
-  Blocked(Process& process, shm::WaitReason reason, Address record)
-      : process_(process), in_task_(runtime::current_frame() != nullptr) {
-    shm::Process& shared = process_.shared();
-    shared.waits_for.store(record.packed(), std::memory_order_relaxed);
-    shared.wait_reason.store(static_cast<std::uint32_t>(reason), std::memory_order_relaxed);
+  Blocked(Process& process, shm::WaitReason reason, std::span<const RefHandle> refs,
+          std::size_t needed, bool ends_by_itself)
+      : process_(process),
+        note_(process.this_ledger().shared().wait),
+        in_task_(runtime::current_frame() != nullptr) {
+    for (std::size_t i = 0; i < std::min<std::size_t>(refs.size(), shm::kWaitsListed); ++i)
+      note_.record[i].store(runtime::to_shm(refs[i].address).packed(), std::memory_order_relaxed);
+    note_.count.store(static_cast<std::uint32_t>(refs.size()), std::memory_order_relaxed);
+    note_.needed.store(static_cast<std::uint32_t>(needed), std::memory_order_relaxed);
+    note_.ends_by_itself.store(ends_by_itself, std::memory_order_relaxed);
+    // seq_cst: before the last look for a cancel, which whoever cancels sets before it reads this
+    note_.reason.store(static_cast<std::uint32_t>(reason), std::memory_order_seq_cst);
     if (!in_task_) return;
+    shm::Process& shared = process_.shared();
     shared.blocked_threads.fetch_add(1, std::memory_order_seq_cst);
     const std::uint32_t works_for = shared.works_for.load(std::memory_order_relaxed);
     if (works_for != shm::kNone)
@@ -63,7 +71,7 @@ class Blocked {
     process_.daemon().ring(process_.memory().header());
   }
   ~Blocked() {
-    process_.shared().wait_reason.store(0, std::memory_order_relaxed);
+    note_.reason.store(0, std::memory_order_relaxed);
     if (in_task_) process_.shared().blocked_threads.fetch_sub(1, std::memory_order_seq_cst);
   }
   Blocked(const Blocked&) = delete;
@@ -71,6 +79,7 @@ class Blocked {
 
  private:
   Process& process_;
+  shm::WaitNote& note_;
   bool in_task_;
 };
 
@@ -100,23 +109,27 @@ bool announce(Record& record, std::uint64_t bit, std::uint32_t& low) {
   return false;
 }
 
-bool wait_final(Process& process, Record& record, Address address,
-                std::optional<Duration> timeout) {
+bool wait_final(Process& process, Record& record, RefAddress ref, std::optional<Duration> timeout) {
   const Deadline deadline(timeout);
   if (timeout && *timeout == Duration::zero()) return is_final(record);
+  const Address address = runtime::to_shm(ref);
+  const runtime::Frame* task = runtime::current_frame();
+  if (task && task->cancelled()) runtime::throw_stopped();
   for (int i = 0; i < kSpins; ++i) {
     if (is_final(record)) return true;
     if (runtime::help(process, record, address)) return true;
     shm::spin_step(i);
   }
   process.tidy();
+  const RefHandle handle{ref, process.session()};
   for (;;) {
     {
-      const Blocked blocked(process, shm::WaitReason::Task, address);
+      const Blocked blocked(process, shm::WaitReason::Task, {&handle, 1}, 1, timeout.has_value());
       std::uint32_t low = 0;
       if (!announce(record, shm::word::kWaiters, low)) return true;
       shm::crash_point(shm::CrashPoint::WaitRegistered);
       if (deadline.over()) return is_final(record);
+      if (runtime::should_stop()) runtime::throw_stopped();
       // The low half of the state word: little-endian, so it comes first.
       shm::futex_wait(reinterpret_cast<const std::uint32_t*>(&record.state), low, deadline.slice());
     }
@@ -160,7 +173,7 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   Record& record = process.memory().record(address.slot);
   if (timeout && *timeout < Duration::zero())
     throw Error("the timeout of get is negative; 0 only looks, none waits for ever");
-  if (!is_final(record) && !wait_final(process, record, address, timeout)) {
+  if (!is_final(record) && !wait_final(process, record, ref, timeout)) {
     throw GetTimeoutError("the result of task " + runtime::task_name(process, record) +
                           " was not there in time");
   }
@@ -215,7 +228,7 @@ std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t 
     return process.ledger_of(ref.address.slot) == &mine;
   });
   shm::Bell& bell = all_mine ? mine.shared().completions : memory.header().any_bell;
-  const Blocked blocked(process, shm::WaitReason::AnyTask, {});
+  const Blocked blocked(process, shm::WaitReason::AnyTask, refs, num_returns, timeout.has_value());
   for (;;) {
     // The bell is read before the bits are set and the records looked at: what completes after that
     // changes it.
@@ -226,6 +239,7 @@ std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t 
     }
     shm::crash_point(shm::CrashPoint::WaitRegistered);
     if (look(refs.size()) || deadline.over()) return ready;
+    if (runtime::should_stop()) runtime::throw_stopped();
     shm::futex_wait(shm::futex_word(bell.value), rung, deadline.slice());
     if (look(refs.size())) return ready;
     process.tidy();

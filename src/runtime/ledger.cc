@@ -21,6 +21,7 @@ Ledger::Ledger(Process& process, std::uint32_t participant, std::uint32_t segmen
 void Ledger::take_segment(std::uint32_t segment) {
   shm::Memory::populate(process_.memory().segment(segment), shm::kSegmentSize);
   process_.own_segment(segment, this);
+  segments_.push_back(segment);
   fresh_ = segment * shm::kRecordsPerSegment;
   fresh_end_ = fresh_ + shm::kRecordsPerSegment;
   if (fresh_ == 0) ++fresh_;  // slot 0 is no record

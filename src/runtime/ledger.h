@@ -41,6 +41,21 @@ class Ledger final : public shm::ReadySink {
   // To be released once the record is final: the refs among its arguments.
   void holds_arguments(shm::Address address) { holding_arguments_.push_back(address); }
 
+  // Visits every record that was ever used and its address; for this thread.
+  template <class Visit>
+  void each_record(const Visit& visit) {
+    for (const std::uint32_t segment : segments_) {
+      const std::uint32_t begin = segment * shm::kRecordsPerSegment;
+      const bool newest = segment == segments_.back();
+      const std::uint32_t end = newest ? fresh_ : begin + shm::kRecordsPerSegment;
+      for (std::uint32_t slot = begin; slot < end; ++slot) {
+        shm::Record& record = process_.memory().record(slot);
+        visit(record, shm::Address{slot, shm::word::generation(
+                                             record.state.load(std::memory_order_acquire))});
+      }
+    }
+  }
+
   void tidy_all();  // looks at everything that may be recycled by now
 
   std::uint32_t participant() const { return participant_; }
@@ -66,6 +81,7 @@ class Ledger final : public shm::ReadySink {
   Process& process_;
   const std::uint32_t participant_;
   std::vector<std::uint32_t> free_;  // hottest last
+  std::vector<std::uint32_t> segments_;  // newest last
   std::uint32_t fresh_ = 0;  // never used slots of the newest segment
   std::uint32_t fresh_end_ = 0;
   std::deque<std::uint32_t> limbo_;

@@ -281,6 +281,16 @@ std::vector<NodeInfo> nodes() {
   return {NodeInfo{runtime::hex(runtime::require_process().session()), true, cluster_resources()}};
 }
 
+bool TaskInfo::should_cancel() const {
+  const runtime::Frame* frame = runtime::current_frame();
+  if (frame && runtime::from_shm(frame->address) == record) return runtime::should_stop();
+  Process* process = runtime::current_process();
+  if (!process || record == RefAddress{}) return false;
+  const std::uint64_t state =
+      process->memory().record(record.slot).state.load(std::memory_order_acquire);
+  return shm::word::generation(state) == record.generation && (state & shm::word::kCancelled);
+}
+
 TaskInfo this_task() {
   Process& process = runtime::require_process();
   TaskInfo info;
@@ -293,6 +303,7 @@ TaskInfo this_task() {
     return info;
   }
   info.task_id = frame->identity.text();
+  info.record = runtime::from_shm(frame->address);
   info.name = runtime::task_name(process, frame->record);
   info.attempt = static_cast<int>(frame->attempt);
   const shm::SchedulingClass& cls =

@@ -37,7 +37,7 @@ void sleep_ns(std::uint64_t ns) {
 // Tools see that the process waits for memory.
 class WaitsForMemory {
  public:
-  explicit WaitsForMemory(Process& process) : reason_(process.shared().wait_reason) {
+  explicit WaitsForMemory(Process& process) : reason_(process.this_ledger().shared().wait.reason) {
     reason_.store(static_cast<std::uint32_t>(shm::WaitReason::Memory), std::memory_order_relaxed);
   }
   ~WaitsForMemory() { reason_.store(0, std::memory_order_relaxed); }

@@ -72,19 +72,15 @@ inline Address next(const Memory& memory, RingHeader& ring, Participant& me,
   }
 }
 
-// Makes a claimed record final, wakes who waits and tells dependents. The result fields stand. The
-// intent must stand until this returns: it is what the daemon repairs from.
-inline void complete(const Memory& memory, Participant& me, Record& record, Address address,
-                     State final_state, ReadySink& sink) {
-  // An addition rather than a swap: it keeps the bits that others set, and needs no loop. release:
-  // the result comes first
-  const auto by =
-      static_cast<std::uint64_t>(final_state) - static_cast<std::uint64_t>(State::Claimed);
-  const std::uint32_t ledger =
-      memory.segment_owner(address.slot / kRecordsPerSegment).load(std::memory_order_relaxed);
-  const std::uint64_t seen = record.state.fetch_add(by, std::memory_order_acq_rel);
-  crash_point(CrashPoint::CompleteDone);
-  // From here on the record may be recycled, unless it has dependents to walk.
+// The participant whose ledger has the record; kNone: nobody's. Asked before the record is final.
+inline std::uint32_t ledger_of(const Memory& memory, Address address) {
+  return memory.segment_owner(address.slot / kRecordsPerSegment).load(std::memory_order_relaxed);
+}
+
+// Wakes who waits for a record that has become final, and tells its dependents. `seen`: its state
+// word before. It may be recycled beside us, unless it has dependents to walk.
+inline void announce_end(const Memory& memory, Participant& me, Record& record, Address address,
+                         std::uint64_t seen, std::uint32_t ledger, ReadySink& sink) {
   if (seen & word::kWaiters) futex_wake_all(reinterpret_cast<const std::uint32_t*>(&record.state));
   if (seen & word::kAnyWaiter) {
     memory.header().any_bell.value.fetch_add(1, std::memory_order_seq_cst);
@@ -97,6 +93,36 @@ inline void complete(const Memory& memory, Participant& me, Record& record, Addr
   }
   crash_point(CrashPoint::CompleteWoken);
   if (seen & word::kHasDependents) dependents::walk(memory, me, record, address, sink);
+}
+
+// Makes a claimed record final, wakes who waits and tells dependents. The result fields stand. The
+// intent must stand until this returns: it is what the daemon repairs from.
+inline void complete(const Memory& memory, Participant& me, Record& record, Address address,
+                     State final_state, ReadySink& sink) {
+  // An addition rather than a swap: it keeps the bits that others set, and needs no loop. release:
+  // the result comes first
+  const auto by =
+      static_cast<std::uint64_t>(final_state) - static_cast<std::uint64_t>(State::Claimed);
+  const std::uint32_t ledger = ledger_of(memory, address);
+  const std::uint64_t seen = record.state.fetch_add(by, std::memory_order_acq_rel);
+  crash_point(CrashPoint::CompleteDone);
+  announce_end(memory, me, record, address, seen, ledger, sink);
+}
+
+// The same for a task that may have been cancelled since it was claimed. False: it was, and nothing
+// has changed; what it left as a result is to be dropped, and the record completed as Failed.
+inline bool complete_unless_cancelled(const Memory& memory, Participant& me, Record& record,
+                                      Address address, State final_state, ReadySink& sink) {
+  const std::uint32_t ledger = ledger_of(memory, address);
+  std::uint64_t seen = record.state.load(std::memory_order_relaxed);
+  do {
+    if (seen & word::kCancelled) return false;
+  } while (!record.state.compare_exchange_weak(seen, word::with_state(seen, final_state),
+                                               std::memory_order_acq_rel,
+                                               std::memory_order_relaxed));
+  crash_point(CrashPoint::CompleteDone);
+  announce_end(memory, me, record, address, seen, ledger, sink);
+  return true;
 }
 
 }  // namespace claim

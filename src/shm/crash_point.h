@@ -30,6 +30,8 @@
   X(WalkSatisfied, "walk.satisfied", "last missing argument ticked off, state still Waiting")   \
   X(WalkReady, "walk.ready", "dependent Ready, not in a ring yet")                              \
   X(WalkFinished, "walk.finished", "all dependents told, record still marked as walking")       \
+  X(CancelDone, "cancel.done", "state final as cancelled, nobody woken")                        \
+  X(CancelAsked, "cancel.asked", "bit set in a running task, nobody told")                      \
   X(CompleteFinished, "complete.finished", "all done, intent not cleared yet")                  \
   X(HoldIntent, "hold.intent", "intent to hold written, count unchanged")                       \
   X(HoldCounted, "hold.counted", "count raised, intent still open")                             \

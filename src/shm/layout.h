@@ -74,8 +74,20 @@ inline constexpr std::uint32_t kHoldsPerSegment = kSegmentSize / sizeof(HoldEntr
 
 enum class ProcessRole : std::uint32_t { None, Driver, Worker, Actor, Daemon };
 
-// What a process waits for, as `mobula` tools show it.
+// What a thread waits for, as `mobula` tools show it.
 enum class WaitReason : std::uint32_t { None, Task, AnyTask, Memory };
+
+inline constexpr std::uint32_t kWaitsListed = 8;
+
+// What a thread sleeps for in get or wait. Written by that thread when it goes to sleep, `reason`
+// last; read by others, who may see a mixture of two waits and must look twice.
+struct WaitNote {
+  std::atomic<std::uint32_t> reason;  // WaitReason
+  std::atomic<std::uint32_t> ends_by_itself;  // 1: it has a timeout
+  std::atomic<std::uint32_t> needed;  // so many of the records end it
+  std::atomic<std::uint32_t> count;  // of records; above kWaitsListed they are not all listed
+  std::atomic<std::uint64_t> record[kWaitsListed];  // packed addresses
+};
 
 // One per process. The process writes it, but for `assigned_class`, `class_slot` and `must_leave`,
 // which are the daemon's.
@@ -91,8 +103,6 @@ struct alignas(kCacheLine) Process {
   std::atomic<std::uint32_t> blocked_threads;  // executing threads asleep in get or wait
   std::atomic<std::uint32_t>
       works_for;  // the class it takes tasks of at present, or kNone: the answer to assigned_class
-  std::atomic<std::uint32_t> wait_reason;  // WaitReason
-  std::atomic<std::uint64_t> waits_for;  // record address
   std::atomic<std::uint64_t> tasks_done;
   std::atomic<std::uint32_t>
       hold_segments[kHoldSegmentsMax];  // its hold table; kNone: not leased yet
@@ -139,6 +149,8 @@ struct alignas(kCacheLine) Participant {
   // record that somebody else took: the state word tells.
   alignas(kCacheLine) std::atomic<std::uint32_t> depth;
   std::atomic<std::uint64_t> executing[kIntentsMax];
+
+  alignas(kCacheLine) WaitNote wait;
 
   alignas(kCacheLine) HoldIntent hold;
   std::atomic<std::uint32_t> walk_which;

@@ -5,6 +5,10 @@
 //               |          '--> Failed (its actor died, cancelled)
 //               '--> Failed
 //
+// Cancelling is a bit of the state word, so that it and the end of the task are decided by one swap
+// each: a task that nobody has claimed is Failed by the swap that sets it, a claimed one cannot
+// become Done or Ready any more (cancel.h).
+//
 // Who writes what. The submitting thread (the ledger's owner) fills every field while the state is
 // Free and publishes them by the store that makes it Waiting or Ready. From then on only the state
 // word, `refs`, `dependents` and `join` change, all by atomic read-modify-write; the claimer alone
@@ -36,17 +40,20 @@ enum class State : std::uint32_t {
 };
 
 // The state word. The low half is what waiters sleep on (a futex is 32 bits wide).
-//   bits 0-3 state | 4 waiters | 5 waited-for-any | 6 has dependents | 7 - | 8-15 attempt | 16-27
-//   claimer | 32-63 generation
+//   bits 0-3 state | 4 waiters | 5 waited-for-any | 6 has dependents | 7 cancelled | 8-15 attempt |
+//   16-27 claimer | 28 cancel its children | 29 by force | 32-63 generation
 namespace word {
 inline constexpr std::uint64_t kStateMask = 0xf;
 inline constexpr std::uint64_t kWaiters = 1u << 4;
 inline constexpr std::uint64_t kAnyWaiter = 1u << 5;
 inline constexpr std::uint64_t kHasDependents = 1u << 6;
+inline constexpr std::uint64_t kCancelled = 1u << 7;  // in a final state: this is the result
 inline constexpr std::uint64_t kAttemptShift = 8;
 inline constexpr std::uint64_t kAttemptMask = 0xffu << kAttemptShift;
 inline constexpr std::uint64_t kClaimerShift = 16;
 inline constexpr std::uint64_t kClaimerMask = 0xfffu << kClaimerShift;
+inline constexpr std::uint64_t kCancelChildren = 1u << 28;  // with kCancelled, of a claimed task
+inline constexpr std::uint64_t kForce = 1u << 29;  // with kCancelled: its process is to end
 
 constexpr State state(std::uint64_t w) { return static_cast<State>(w & kStateMask); }
 constexpr std::uint32_t generation(std::uint64_t w) { return static_cast<std::uint32_t>(w >> 32); }
@@ -122,6 +129,14 @@ struct CompactError {
 };
 static_assert(sizeof(CompactError) == 32);
 
+constexpr std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
+  x ^= x >> 30;
+  x *= 0xbf58476d1ce4e5b9u;
+  x ^= x >> 27;
+  x *= 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
 inline constexpr std::uint32_t kDependenciesMax = 4;  // edges a task keeps in its record
 inline constexpr std::uint32_t kJoinDependencies = 12;  // edges a join record keeps
 inline constexpr std::uint32_t kArgsInlineMax = 64;
@@ -132,6 +147,11 @@ struct Dependency {
   std::uint64_t target;  // packed Address
   std::atomic<std::uint64_t> next;  // Link
 };
+
+// A task's logical identity, hashed: the same again when its parent is run again.
+constexpr std::uint64_t task_identity(std::uint64_t parent, std::uint64_t index) {
+  return mix(parent + 0x9e3779b97f4a7c15u * (index + 1));
+}
 
 struct alignas(kCacheLine) Record {
   // -- line 0: state, and what the claimer needs first
@@ -163,6 +183,8 @@ struct alignas(kCacheLine) Record {
   std::uint64_t name_hash;
   alignas(8) std::byte result_inline[kResultInlineMax];
 
+  // The hash of this task's logical identity: the `parent` of the tasks that it submits.
+  std::uint64_t identity() const { return task_identity(parent, index); }
   StoredAt& args_at() { return *reinterpret_cast<StoredAt*>(args_inline); }
   StoredAt& result_at() { return *reinterpret_cast<StoredAt*>(result_inline); }
   CompactError& error() { return *reinterpret_cast<CompactError*>(result_inline); }

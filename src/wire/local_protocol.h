@@ -27,6 +27,7 @@ enum class Kind : std::uint32_t {
   Start,
   // process -> daemon
   Joined,  // mapped everything; no reply
+  EndCancelled,  // c a running task that was cancelled by force: end its process; no reply
   LeaseLedger,  // -> a participant
   LeaseSegment,  // a participant -> a segment
   LeaseHolds,  // a number of the segment in the process's hold table -> a segment
@@ -98,6 +99,8 @@ std::map<std::string, double> parse_amounts(std::string_view text);
 
 // The exit code by which an actor's process tells that the constructor failed.
 inline constexpr int kExitConstructorFailed = 76;
+// By which a worker ends whose task was cancelled by force, if it is faster than the signal.
+inline constexpr int kExitCancelled = 77;
 
 // A connected pair of sockets, close-on-exec. False with errno set.
 bool make_pair(int sockets[2]);

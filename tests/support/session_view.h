@@ -126,17 +126,29 @@ class SessionView {
     for (std::uint32_t i = 0; i < shm::kProcessesMax && known(i); ++i) {
       const shm::Process& process = memory_.process(i);
       if (process.role.load() == 0) continue;
-      const shm::Address waits_for = shm::Address::unpack(process.waits_for.load());
       char line[256];
       std::snprintf(line, sizeof line,
                     "  process %u pid %u role %u (state %c) class %d works for %d sleeping %u "
-                    "blocked %u waits (%u) for %u.%u tasks %llu\n",
+                    "blocked %u tasks %llu\n",
                     i, process.pid, process.role.load(), letter_of(process.pid),
                     static_cast<int>(process.assigned_class.load()),
                     static_cast<int>(process.works_for.load()), process.sleeping.load(),
-                    process.blocked_threads.load(), process.wait_reason.load(), waits_for.slot,
-                    waits_for.generation,
+                    process.blocked_threads.load(),
                     static_cast<unsigned long long>(process.tasks_done.load()));
+      text += line;
+    }
+    for (std::uint32_t p = 1; p < shm::kParticipantsMax; ++p) {
+      const shm::Participant& participant = memory_.participant(p);
+      if (participant.state.load() != static_cast<std::uint32_t>(shm::ParticipantState::Live) ||
+          participant.wait.reason.load() == 0)
+        continue;
+      const shm::Address first = shm::Address::unpack(participant.wait.record[0].load());
+      char line[160];
+      std::snprintf(line, sizeof line,
+                    "  participant %u of process %u waits (%u) for %u of %u, first %u.%u\n", p,
+                    participant.process.load(), participant.wait.reason.load(),
+                    participant.wait.needed.load(), participant.wait.count.load(), first.slot,
+                    first.generation);
       text += line;
     }
     for (std::uint32_t c = 0; c < shm::kClassesMax; ++c) {

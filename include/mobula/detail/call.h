@@ -76,12 +76,12 @@ template <class T>
 struct Parameter<View<T>> {  // pinned by the call for as long as it runs
   using Stored = std::vector<T>;
   explicit Parameter(Execution& e) : value(decode_span<T>(e.argument())) {}
-  View<T> pass() { return View<T>({}, value); }
+  View<T> pass() { return View<T>({}, {}, value); }
   std::span<const T> value;
 };
 template <class T>
 struct Parameter<const View<T>&> : Parameter<View<T>> {
-  explicit Parameter(Execution& e) : Parameter<View<T>>(e), view({}, this->value) {}
+  explicit Parameter(Execution& e) : Parameter<View<T>>(e), view({}, {}, this->value) {}
   const View<T>& pass() { return view; }
   View<T> view;
 };

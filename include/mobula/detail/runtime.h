@@ -92,6 +92,7 @@ RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& write
 RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
                        void* context);
 void kill_actor(ActorAddress actor, std::uint64_t session);
+bool cancel_task(RefAddress address, std::uint64_t session, bool force, bool recursive);
 
 // ---- Getting.
 
