@@ -174,7 +174,8 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
 
   const std::uint32_t attempt = word::attempt(state);
   bool again = false;
-  ErrorCode code = ErrorCode::kWorkerCrashed;
+  ErrorCode code = end.cause.death == shm::Death::OutOfMemory ? ErrorCode::kOutOfMemory
+                                                              : ErrorCode::kWorkerCrashed;
   switch (record.kind) {
     case shm::Kind::ActorCreate:
       again = actor && actor->restarts;
@@ -190,7 +191,7 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
   if (!again) {
     fail(record, address,
          {static_cast<std::uint32_t>(code), attempt + 1, end.signal, end.exit_code, end.pid,
-          record.scheduling_class, static_cast<std::uint64_t>(shm::Death::Crashed)},
+          record.scheduling_class, end.cause.packed()},
          participant);
     return;
   }

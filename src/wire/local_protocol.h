@@ -21,8 +21,8 @@ enum class Kind : std::uint32_t {
   // daemon -> process, with the descriptors of control memory, object memory and the daemon's bell
   Welcome = 1,  // a process, b object capacity
   Reply,  // status, results
-  // driver -> its new daemon, first of all: c object capacity or 0, d flags, text: resources;
-  // descriptors: the program, its arguments
+  // driver -> its new daemon, first of all: a Config.memory_threshold times kThresholdOne, c object
+  // capacity or 0, d kStart... flags, text: resources; descriptors: the program, its arguments
   Start,
   // process -> daemon
   Joined,  // mapped everything; no reply
@@ -53,6 +53,10 @@ enum class Status : std::uint32_t {
   Limit,
   Invalid
 };
+
+inline constexpr std::uint64_t kStartLogs = 1;  // the driver wants the workers' output
+inline constexpr std::uint64_t kStartLimitsMemory = 2;  // workers may use "memory", and no more
+inline constexpr double kThresholdOne = 1e6;
 
 inline constexpr std::size_t kTextMax = 3072;
 inline constexpr int kDescriptorsMax = 4;
