@@ -1,8 +1,9 @@
 // Workers come and go with the work, and memory stays within its limits.
 #include "support/scenario.h"
 
-#include <signal.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -295,8 +296,124 @@ TEST_CASE("a hundred thousand nested tasks end, with few workers") {
   CHECK(watch.most_workers() <= 64);
 }
 
+// The same, but each generation wants something else than the one before, so that a task that
+// waits cannot run its children itself.
+int spawn_others(int depth) {
+  if (depth == 0) return 1;
+  std::vector<Ref<int>> children;
+  constexpr double kCpus[] = {1, 0.5, 0.4, 0.2, 0.1, 0.05};
+  const mobula::TaskOptions options{.num_cpus = kCpus[depth]};
+  for (int i = 0; i < 10; ++i) children.push_back(remote<spawn_others>.with(options)(depth - 1));
+  int sum = 1;
+  for (const Ref<int>& child : children) sum += mobula::get(child);
+  return sum;
+}
+TEST_CASE("nested tasks that cannot run inside of each other start no storm of workers") {
+  Watch watch;
+  const auto start = Clock::now();
+
+  CHECK(mobula::get(remote<spawn_others>(5), 60s) == 111'111);
+  std::printf("111111 nested tasks in %d ms, with at most %zu workers at a time\n",
+              static_cast<int>(since(start).count()), watch.most_workers());
+  CHECK(watch.most_workers() <= 400);
+}
+
+// ---- Programs of their own: sessions with other limits.
+
+// A control group for what this process starts, or nothing where that is not allowed.
+class ControlGroup {
+ public:
+  explicit ControlGroup(std::uint64_t limit) {
+    const std::string name = "/mobula-test-" + std::to_string(::getpid());
+    for (const char* base : {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"}) {
+      folder_ = base + name;
+      if (::mkdir(folder_.c_str(), 0700) != 0) continue;
+      if (write(folder_ + "/memory.limit_in_bytes", limit) || write(folder_ + "/memory.max", limit))
+        return;
+      ::rmdir(folder_.c_str());
+    }
+    folder_.clear();
+    MESSAGE("not tested: no right to make a control group");
+  }
+  ~ControlGroup() {
+    if (exists()) CHECK(eventually(5s, [&] { return ::rmdir(folder_.c_str()) == 0; }));
+  }
+  ControlGroup(const ControlGroup&) = delete;
+  ControlGroup& operator=(const ControlGroup&) = delete;
+  bool exists() const { return !folder_.empty(); }
+  const std::string& folder() const { return folder_; }
+  static bool write(const std::string& file, std::uint64_t number) {
+    const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const std::string text = std::to_string(number);
+    const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    ::close(fd);
+    return written;
+  }
+
+ private:
+  std::string folder_;
+};
+
+// Each prints the error of a task that takes all memory, and whether the node goes on.
+int exhaust(int argc, char** argv, mobula::Config config) {
+  if (argc > 3 && !ControlGroup::write(std::string(argv[3]) + "/cgroup.procs",
+                                       static_cast<std::uint64_t>(::getpid())))
+    return 1;
+  config.num_cpus = 1;
+  config.object_store_memory = 16ULL << 20;
+  const mobula::Session session(argc, argv, config);
+  Scratch scratch;
+  error_text<OutOfMemoryError>(
+      remote<use_without_end>.with({.max_retries = 1})(scratch.file("attempts")));
+  return mobula::test::count_of(scratch.file("attempts")) == 2 ? 0 : 2;
+}
+int exhaust_to_threshold(int argc, char** argv) {
+  return exhaust(argc, argv, {.memory_threshold = argc > 3 ? 0.8 : 0.001});
+}
+int exhaust_the_kernel(int argc, char** argv) {
+  return exhaust(argc, argv, {.memory_threshold = 1});
+}
+
+std::string output_of_case(const std::string& name, const std::string& group = {}) {
+  std::vector<std::string> arguments{"--case", name};
+  if (!group.empty()) arguments.push_back(group);
+  Child child(mobula::test::own_program(), arguments);
+  const auto ending = child.wait(60s);
+  INFO(child.output());
+  REQUIRE(ending.has_value());
+  CHECK(ending->signal == 0);
+  CHECK(ending->code == 0);
+  return child.output();
+}
+
+TEST_CASE("when the machine has little memory left, workers are killed whoever uses it") {
+  const std::string text = output_of_case("threshold");
+  CHECK(says(text, {"use_without_end", "want of memory", "Config.memory_threshold"}));
+}
+
+TEST_CASE("a control group's limit counts as the machine's") {
+  const ControlGroup group(200 * kMiB);
+  if (!group.exists()) return;
+
+  const std::string text = output_of_case("threshold", group.folder());
+  CHECK(says(text, {"all of the control group more than 160 MiB"}));
+}
+
+TEST_CASE("the kernel takes the worker before the driver and the node, and the error says so") {
+  const ControlGroup group(200 * kMiB);
+  if (!group.exists()) return;
+
+  const std::string text = output_of_case("kernel", group.folder());
+  CHECK(says(text, {"ran out of memory", "was killed by the kernel", "tried 2 times"}));
+}
+
 int main(int argc, char** argv) {
   churn::tag = mobula::test::tag_this_family();
+  if (argc >= 3 && std::string_view(argv[1]) == "--case") {
+    return std::string_view(argv[2]) == "kernel" ? exhaust_the_kernel(argc, argv)
+                                                 : exhaust_to_threshold(argc, argv);
+  }
   return mobula::test::run_in_session(argc, argv,
                                       {.num_cpus = 2,
                                        .resources = {{"lamp", 4}},

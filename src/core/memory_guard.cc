@@ -13,6 +13,7 @@ const MemoryMeter* MemoryGuard::exceeded(const std::vector<MemoryMeter>& meters)
 }
 
 Time MemoryGuard::until_next_look(const std::vector<MemoryMeter>& meters, int cores) {
+  if (exceeded(meters)) return kLookAbove;
   const double rate = static_cast<double>(kFillRate) * std::max(1, cores);
   Time soonest = kLookMax;
   for (const MemoryMeter& meter : meters) {

@@ -57,6 +57,8 @@ class MemoryGuard {
  public:
   static constexpr Time kLookMax = std::chrono::seconds(1);
   static constexpr Time kLookMin = std::chrono::milliseconds(5);
+  // Above a limit: who was killed is waited for, or nobody's end would help.
+  static constexpr Time kLookAbove = std::chrono::milliseconds(50);
   // How fast one core fills memory at most, in bytes each second: what decides when to look again.
   static constexpr std::uint64_t kFillRate = std::uint64_t{4} << 30;
   // How long the end of a killed process is waited for.

@@ -82,7 +82,7 @@ TEST_CASE("the less room there is, the sooner memory is looked at again") {
   CHECK(wait(kGiB, 1) == 125ms);
   CHECK(wait(kGiB, 2) == 62'500us);
   CHECK(wait(0, 1) == MemoryGuard::kLookMin);
-  CHECK(MemoryGuard::until_next_look({kRoomy, kFull}, 1) == MemoryGuard::kLookMin);
+  CHECK(MemoryGuard::until_next_look({kRoomy, kFull}, 1) == MemoryGuard::kLookAbove);
   CHECK(MemoryGuard::until_next_look({}, 1) == MemoryGuard::kLookMax);
 }
 

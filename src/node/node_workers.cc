@@ -230,6 +230,7 @@ void Node::worker_exited(std::uint32_t process, int status) {
                  WIFEXITED(status) ? WEXITSTATUS(status) : 0};
   if (end.signal == SIGKILL) end.cause = cause_of_kill(worker);
   guard_.gone({process});
+  if (worker.killed_for) memory_look_at_ = {};  // is there room now?
 
   // The class forgets it before anybody is woken for its tasks.
   const std::uint32_t cls_id = worker.attached;
