@@ -62,6 +62,11 @@ int pass_gate(std::string gate) {
   wait_at_gate(gate);
   return own_pid();
 }
+// Each of 8 MiB.
+Ref<std::vector<int>> put_block(std::string gate, int value) {
+  wait_at_gate(gate);
+  return mobula::put(std::vector<int>(2 * kMiB, value));
+}
 int wait_for(Ref<int> ref) { return mobula::get(ref) * 0 + own_pid(); }
 
 // Keeps 10 MiB more each time.
@@ -184,6 +189,25 @@ TEST_CASE("workers that a burst of blocked tasks started go again, and come back
 
     CHECK(eventually(20s, [] { return workers_of(tag).size() == 2; }));
   }
+}
+
+TEST_CASE("what a worker made outlives it, and its memory comes back in the end") {
+  {
+    Scratch scratch;
+    const std::string gate = scratch.file("gate");
+    std::vector<Ref<Ref<std::vector<int>>>> made;
+    for (int i = 0; i < 4; ++i) made.push_back(remote<put_block>.with(kLit)(gate, i));
+    REQUIRE(eventually(20s, [] { return workers_of(tag).size() >= 4; }));
+    open_gate(gate);
+    std::vector<Ref<std::vector<int>>> blocks;
+    for (const auto& ref : made) blocks.push_back(mobula::get(ref, 20s));
+    REQUIRE(eventually(20s, [] { return workers_of(tag).size() == 2; }));
+
+    for (int i = 0; i < 4; ++i) {
+      CHECK(mobula::get(blocks[static_cast<std::size_t>(i)], 20s) == std::vector<int>(2 * kMiB, i));
+    }
+  }
+  CHECK(mobula::create_buffer(48 * kMiB).size() == 48 * kMiB);  // of 64
 }
 
 TEST_CASE("idle workers of a class with resources of its own go, too") {

@@ -1,7 +1,6 @@
 // Memory: what workers and actors use, and whose end makes room when it runs out.
 #include "node/node.h"
 
-#include <signal.h>
 #include <stdio.h>
 
 #include <algorithm>
@@ -13,6 +12,14 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::uint64_t kHeapMaxLeast = 64 * kMiB;
+
+const char* whose_memory(core::MemoryScope scope) {
+  switch (scope) {
+    case core::MemoryScope::Session: return "were used by workers and actors";
+    case core::MemoryScope::ControlGroup: return "of the control group were in use";
+    default: return "of the machine's memory were in use";
+  }
+}
 
 std::uint32_t in_mib(std::uint64_t bytes) { return static_cast<std::uint32_t>(bytes / kMiB); }
 
@@ -57,6 +64,12 @@ core::Time Node::watch_memory() {
       Worker& worker = workers_.at(kill->worker.value);
       worker.killed_for = *kill;
       kill_worker(worker);
+      // A task that is tried again would not be heard of otherwise.
+      if (log_to_driver_) {
+        ::fprintf(stderr, "mobula: killed process %u, which used %u MiB: %u of at most %u MiB %s\n",
+                  worker.pid, in_mib(kill->used), in_mib(kill->meter.used),
+                  in_mib(kill->meter.limit), whose_memory(kill->meter.scope));
+      }
     }
   }
   const core::Time pause =
