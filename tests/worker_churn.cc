@@ -88,6 +88,10 @@ int use(std::size_t mib, int milliseconds) {
   std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
   return static_cast<int>(mib);
 }
+int use_counted(std::string attempts, std::size_t mib, int milliseconds) {
+  mobula::test::count_in(attempts);
+  return use(mib, milliseconds);
+}
 // Grows as long as it lives.
 int use_without_end(std::string attempts) {
   mobula::test::count_in(attempts);
@@ -268,10 +272,17 @@ TEST_CASE("a task that takes all memory is killed, tried again, and fails with O
 }
 
 TEST_CASE("tasks that fit one at a time, but not together, all end well") {
+  Scratch scratch;
+  const std::string attempts = scratch.file("attempts");
+  // A demand of its own: those of other tests may be held back already.
+  const auto careless = remote<use_counted>.with({.num_cpus = 0.9});
   std::vector<Ref<int>> refs;
-  for (int i = 0; i < 8; ++i) refs.push_back(remote<use>(std::size_t{300}, 100));
+  for (int i = 0; i < 8; ++i) refs.push_back(careless(attempts, std::size_t{300}, 100));
 
   for (const int mib : get_all(refs)) CHECK(mib == 300);
+  const auto tried = mobula::test::count_of(attempts);
+  CHECK(tried > 8);  // two of them met
+  CHECK(tried <= 12);  // and then no more: the next would come after 10 s
 }
 
 TEST_CASE("a task that can be tried again is killed before a younger one that cannot") {

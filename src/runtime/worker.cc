@@ -188,7 +188,7 @@ class WorkerLoop {
         run_one(cls, ring, address);
         if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill))
           return false;
-        if (shared_.assigned_class.load(std::memory_order_relaxed) != id ||
+        if (spent_ || shared_.assigned_class.load(std::memory_order_relaxed) != id ||
             shared_.must_leave.load(std::memory_order_relaxed))
           return true;
       }
@@ -238,14 +238,28 @@ class WorkerLoop {
   void look_after_heap() {
     if (is_actor_ || !heap_bound_.wants_trim(heap())) return;
     ::malloc_trim(0);
-    if (!heap_bound_.is_spent(heap())) return;
+    spent_ = heap_bound_.is_spent(heap());
+    if (!spent_) return;
     shared_.spent.store(1, std::memory_order_release);
     process_.daemon().ring(memory_.header());
+  }
+
+  // Takes no more tasks, so that its heap is bounded however late the daemon comes.
+  void wait_to_leave(std::uint32_t id, shm::SchedulingClass& cls) {
+    const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
+    shm::doorbell::wake_one(memory_, cls);  // for what it leaves in the rings
+    ledger_.tidy_all();
+    if (should_leave()) leave(kExitDone);
+    if (shared_.assigned_class.load(std::memory_order_seq_cst) == id) sleep_on(rung);
   }
 
   void work_for(std::uint32_t id, shm::SchedulingClass& cls) {
     const std::uint32_t class_slot = shared_.class_slot.load(std::memory_order_acquire);
     while (shared_.assigned_class.load(std::memory_order_acquire) == id) {
+      if (spent_) {
+        wait_to_leave(id, cls);
+        continue;
+      }
       if (run_ready(id, cls)) continue;
       if (should_leave() &&
           (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) ||
@@ -295,6 +309,7 @@ class WorkerLoop {
   core::HeapBound heap_bound_;
   const std::uint64_t heap_at_start_;  // what it shares with the zygote, for the most part
   std::uint64_t heap_looked_at_ = 0;
+  bool spent_ = false;
 };
 
 }  // namespace
