@@ -79,8 +79,9 @@ void MemoryGauge::consider(std::string folder, std::string path, bool unified) {
         (!group_ || room(group) < room(*group_))) {
       group_ = std::move(group);
     }
-    if (path.empty()) return;
-    path.resize(path.rfind('/'));
+    const std::size_t parent = path.rfind('/');
+    if (parent == std::string::npos) return;
+    path.resize(parent);
   }
 }
 

@@ -104,7 +104,7 @@ TEST_CASE("groups of version 1 count too, by the topmost folder where the path l
 TEST_CASE(
     "a group's limit above the machine's memory, and files that are not there, limit nothing") {
   PretendKernel kernel;
-  kernel.file("/proc/self/cgroup", "4:memory:/\nnonsense\n");
+  kernel.file("/proc/self/cgroup", "4:memory:nonsense\n4:memory:/\nnonsense\n");
   kernel.file("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
 
   CHECK(MemoryGauge(kernel.root()).limit() == 1024 * kMiB);
