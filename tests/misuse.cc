@@ -227,6 +227,13 @@ int nonsense_config(int argc, char** argv) {
       {.object_store_memory = 0},
       {.object_store_memory = 1},
       {.object_store_memory = ~0ULL},
+      {.memory_limit = 0},
+      {.memory_limit = 1},
+      {.memory_limit = ~0ULL},
+      {.memory_threshold = 0},
+      {.memory_threshold = -1},
+      {.memory_threshold = 1.01},
+      {.memory_threshold = kNan},
       {.address = "nowhere"},
       {.address = "256.0.0.1:99999"},
   };

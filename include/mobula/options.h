@@ -16,7 +16,7 @@ using Duration = std::chrono::nanoseconds;
 struct TaskOptions {
   std::optional<double> num_cpus = {};  // default 1; 0 is allowed
   std::optional<double> num_gpus = {};  // default 0
-  std::optional<double> memory = {};    // bytes, for placement only
+  std::optional<double> memory = {};    // bytes: for placement; who uses more is killed first
   std::map<std::string, double> resources = {};  // the user's own
   int max_retries = 3;  // further attempts after a worker crash; -1: without end; 0: none
   bool retry_exceptions = false;  // also when the function throws
@@ -52,6 +52,12 @@ struct Config {
   std::string spill_directory = {};
   bool log_to_driver = true;  // workers' output appears here, each line with a prefix
   std::optional<std::uint64_t> spill_limit = {};  // bytes on disk; absent: all there are; 0: none
+  // Bytes that workers and actors may use together, besides the object store: at least 64 MiB.
+  // Above it one after the other is killed. Absent: only the machine limits them.
+  std::optional<std::uint64_t> memory_limit = {};
+  // The share of the machine's memory, or of the control group's, above which workers are killed,
+  // whoever uses it: above 0; 1: never, and the kernel decides.
+  double memory_threshold = 0.95;
 };
 
 }  // namespace mobula

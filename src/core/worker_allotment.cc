@@ -99,10 +99,12 @@ void WorkerAllotment::apply(const WorkerEvent& event, Time now, WorkerActions& a
                  [&](const BacklogSeen& seen) { see_backlog(seen, now); },
                  [&](const WorkerReady& ready) { join(ready, now, actions); },
                  [&](const WorkerStartFailed& failed) { start_failed(failed, now); },
-                 [&](const WorkerIdle& seen) { idle(seen.worker, now); },
+                 [&](const WorkerIdle& seen) { idle(seen.worker, now, actions); },
                  [&](const WorkerBlocked& blocked) { lend_cpu(blocked.worker); },
                  [&](const WorkerUnblocked& unblocked) { take_cpu_back(unblocked.worker); },
-                 [&](const WorkerGone& left) { gone(left.worker); },
+                 [&](const WorkerSpent& seen) { spent(seen.worker, now, actions); },
+                 [&](const WorkerWorked& seen) { worked(seen.worker, now); },
+                 [&](const WorkerGone& left) { gone(left, now); },
                  [&](const Tick&) {},
              },
              event);
@@ -250,21 +252,42 @@ void WorkerAllotment::start_failed(const WorkerStartFailed& failed, Time now) {
   known->second.phase = ClassPhase::Ended;
 }
 
-void WorkerAllotment::idle(WorkerId id, Time now) {
+void WorkerAllotment::idle(WorkerId id, Time now, WorkerActions& actions) {
   const auto known = workers_.find(id);
   if (known == workers_.end()) return;
   Worker& worker = known->second;
   if (worker.phase == WorkerPhase::Leaving) {
     const ClassId left = *worker.cls;
+    const bool retires = worker.spent;
+    const Time since = worker.surplus ? worker.since : now;
     set_held(worker, {});
     worker = Worker{};
-    worker.since = now;
+    worker.since = since;
     forget_if_left(left);
+    if (retires) retire(id, now, actions);
   } else if (worker.phase == WorkerPhase::Attached && !worker.blocked && !worker.resting) {
     worker.resting = true;
     worker.settles_at.reset();
     worker.since = now;
   }
+}
+
+void WorkerAllotment::spent(WorkerId id, Time now, WorkerActions& actions) {
+  const auto known = workers_.find(id);
+  if (known == workers_.end() || known->second.for_actor) return;
+  switch (known->second.phase) {
+    case WorkerPhase::Unattached: return retire(id, now, actions);
+    case WorkerPhase::Attached: detach(id, now, actions); [[fallthrough]];
+    case WorkerPhase::Leaving: known->second.spent = true; return;
+    case WorkerPhase::Retiring: return;
+  }
+}
+
+void WorkerAllotment::worked(WorkerId id, Time now) {
+  const auto known = workers_.find(id);
+  if (known == workers_.end() || !known->second.resting) return;
+  known->second.resting = false;
+  known->second.since = now;
 }
 
 void WorkerAllotment::lend_cpu(WorkerId id) {
@@ -284,15 +307,38 @@ void WorkerAllotment::take_cpu_back(WorkerId id) {
   set_held(known->second, classes_.at(*known->second.cls).demand);
 }
 
-void WorkerAllotment::gone(WorkerId id) {
-  const auto known = workers_.find(id);
+void WorkerAllotment::gone(const WorkerGone& left, Time now) {
+  const auto known = workers_.find(left.worker);
   if (known == workers_.end()) return;
   set_held(known->second, {});
   const Worker worker = std::move(known->second);
   workers_.erase(known);
   if (!worker.cls) return;
-  if (worker.for_actor) classes_.at(*worker.cls).phase = ClassPhase::Ended;
+  if (worker.for_actor) {
+    classes_.at(*worker.cls).phase = ClassPhase::Ended;
+  } else if (left.out_of_memory) {
+    hold_back(*worker.cls, now);
+  }
   forget_if_left(*worker.cls);
+}
+
+void WorkerAllotment::hold_back(ClassId id, Time now) {
+  Class& cls = classes_.at(id);
+  const int left = std::max(1, tally()[id].able);
+  const Time pause =
+      cls.held_back ? std::min(2 * cls.held_back->pause, kHeldBackMax) : Time{kHeldBack};
+  cls.held_back = Class::HeldBack{left, pause, now};
+}
+
+// One worker more after each pause, until the class has nothing to do: then all is forgotten.
+void WorkerAllotment::ease(Class& cls, const Tally& tally, Time now) {
+  if (!cls.held_back || now - cls.held_back->raised_at < cls.held_back->pause) return;
+  if (cls.depth == 0 && tally.able == tally.resting) {
+    cls.held_back.reset();
+  } else {
+    ++cls.held_back->workers_most;
+    cls.held_back->raised_at = now;
+  }
 }
 
 // ---- Decisions
@@ -307,6 +353,7 @@ void WorkerAllotment::decide(Time now, WorkerActions& actions) {
   serve_by_need(plan, actions);
   start_workers(plan, actions);
   retire_surplus(plan, actions);
+  detach_surplus(plan, actions);
 }
 
 WorkerAllotment::Plan WorkerAllotment::survey(Time now) {
@@ -325,6 +372,7 @@ WorkerAllotment::Plan WorkerAllotment::survey(Time now) {
   plan.tallies = tally();
   for (auto& [id, cls] : classes_) {
     if (cls.phase != ClassPhase::Open) continue;
+    ease(cls, plan.tallies[id], now);
     if (plan.tallies[id].able > 0 || cls.depth == 0) cls.exhaustion_told = false;
     if (unserved(cls, plan.tallies[id]) == 0) {
       cls.wanting_since.reset();
@@ -632,6 +680,24 @@ void WorkerAllotment::retire_surplus(const Plan& plan, WorkerActions& actions) {
   }
 }
 
+// Those that rest in their classes go by the door: a task that came meanwhile is still taken.
+void WorkerAllotment::detach_surplus(Plan& plan, WorkerActions& actions) {
+  auto extra = task_processes() - limits_.workers_warm;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.phase == WorkerPhase::Leaving && (worker.surplus || worker.spent)) --extra;
+  }
+  for (; extra > 0; --extra) {
+    const auto id = pick_resting(plan, {}, std::nullopt);
+    if (!id || plan.now - workers_.at(*id).since < kIdleKept) return;
+    Worker& worker = workers_.at(*id);
+    const Time since = worker.since;
+    --plan.tallies.at(*worker.cls).resting;
+    detach(*id, plan.now, actions);
+    worker.surplus = true;
+    worker.since = since;
+  }
+}
+
 // ---- Small steps
 
 void WorkerAllotment::attach(WorkerId id, ClassId cls, Time now, WorkerActions& actions) {
@@ -728,7 +794,8 @@ std::map<ClassId, WorkerAllotment::Tally> WorkerAllotment::tally() const {
 
 // How many more workers its waiting tasks could use.
 std::int64_t WorkerAllotment::unserved(const Class& cls, const Tally& tally) const {
-  const std::int64_t more = cls.depth - tally.resting - tally.settling;
+  std::int64_t more = cls.depth - tally.resting - tally.settling;
+  if (cls.held_back) more = std::min<std::int64_t>(more, cls.held_back->workers_most - tally.able);
   if (cls.demand.units(kCpu) > 0) return std::max<std::int64_t>(0, more);
   // Nothing else bounds a class that wants no CPU.
   const std::int64_t most = std::max(1, 2 * whole_cpus(*capacity_));
@@ -789,6 +856,10 @@ std::string WorkerAllotment::explain(ClassId id) const {
     const auto own = tallies.find(id);
     const Tally mine = own == tallies.end() ? Tally{} : own->second;
     if (unserved(cls, mine) == 0) {
+      if (cls.held_back && mine.able >= cls.held_back->workers_most) {
+        return "is held back to " + count_of(cls.held_back->workers_most, "worker") +
+               ", since with more of them its tasks ran out of memory";
+      }
       if (cls.depth > mine.resting + mine.settling) {
         return "wants no CPU, and has " + count_of(mine.able, "worker") +
                ", the most for such a class here";

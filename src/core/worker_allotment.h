@@ -23,6 +23,10 @@
 //   A small actor may pass a large one, but only with resources that the large one
 //   cannot use yet: actors keep theirs for life, and an actor that waits for another
 //   actor's end may wait for ever.
+// - Workers beyond workers_warm that find nothing for kIdleKept go, those of classes too: what
+//   a burst of blocked tasks started ends after it. A spent worker goes after its task.
+// - A class whose task was ended for want of memory gets no more workers than it has left, and
+//   one more after each pause: too many at a time would be ended again and again.
 #pragma once
 
 #include <chrono>
@@ -114,8 +118,19 @@ struct WorkerUnblocked {
   WorkerId worker;
   friend bool operator==(const WorkerUnblocked&, const WorkerUnblocked&) = default;
 };
+// Its heap, at rest, is larger than it may be: it is replaced when its task is done.
+struct WorkerSpent {
+  WorkerId worker;
+  friend bool operator==(const WorkerSpent&, const WorkerSpent&) = default;
+};
+// An attached worker has run tasks since WorkerIdle was last said of it.
+struct WorkerWorked {
+  WorkerId worker;
+  friend bool operator==(const WorkerWorked&, const WorkerWorked&) = default;
+};
 struct WorkerGone {
   WorkerId worker;
+  bool out_of_memory = false;  // it was killed for want of memory
   friend bool operator==(const WorkerGone&, const WorkerGone&) = default;
 };
 // Time passes. To be sent every 10 ms or so while tasks wait, and now and then otherwise.
@@ -123,9 +138,9 @@ struct Tick {
   friend bool operator==(const Tick&, const Tick&) = default;
 };
 
-using WorkerEvent =
-    std::variant<NodeCapacity, PoolLimits, ClassOpened, ClassClosed, BacklogSeen, WorkerReady,
-                 WorkerStartFailed, WorkerIdle, WorkerBlocked, WorkerUnblocked, WorkerGone, Tick>;
+using WorkerEvent = std::variant<NodeCapacity, PoolLimits, ClassOpened, ClassClosed, BacklogSeen,
+                                 WorkerReady, WorkerStartFailed, WorkerIdle, WorkerBlocked,
+                                 WorkerUnblocked, WorkerSpent, WorkerWorked, WorkerGone, Tick>;
 
 // ---- Orders.
 
@@ -181,8 +196,13 @@ class WorkerAllotment {
   // How long a newly attached or woken worker counts as one that will take a waiting task:
   // within it the next samples of the backlog do not know of it yet.
   static constexpr Time kSettling = std::chrono::milliseconds(5);
-  // How long an unattached worker beyond workers_warm is kept.
-  static constexpr Time kIdleKept = std::chrono::seconds(10);
+  // How long a worker beyond workers_warm is kept that has nothing to do. A new one costs about
+  // a millisecond.
+  static constexpr Time kIdleKept = std::chrono::seconds(3);
+  // How long a class that ran out of memory is held back until it may have one worker more; it
+  // doubles each time that was one too many.
+  static constexpr Time kHeldBack = std::chrono::seconds(10);
+  static constexpr Time kHeldBackMax = std::chrono::minutes(10);
   // The pause after a failed start; it doubles with each failure in a row.
   static constexpr Time kFailedStartPause = std::chrono::milliseconds(100);
   static constexpr Time kFailedStartPauseMax = std::chrono::seconds(5);
@@ -193,6 +213,9 @@ class WorkerAllotment {
   // One sentence: why tasks of this class (or this actor) wait right now, for instance
   // "waits for CPU 1: all 2 are held by class 3 (2 workers)".
   [[nodiscard]] std::string explain(ClassId cls) const;
+
+  // True while workers exist that will be retired unless they get work: time must pass then.
+  [[nodiscard]] bool has_surplus() const { return task_processes() > limits_.workers_warm; }
 
   // For `mobula list` and the dashboard.
   struct ClassView {
@@ -234,6 +257,12 @@ class WorkerAllotment {
     std::optional<Time> wanting_since;  // wants a worker; got and lost none since
     bool exhaustion_told = false;
     std::string rejection;
+    struct HeldBack {
+      int workers_most;
+      Time pause;
+      Time raised_at;
+    };
+    std::optional<HeldBack> held_back;  // since tasks ran out of memory
   };
   enum class WorkerPhase { Unattached, Attached, Leaving, Retiring };
   struct Worker {
@@ -242,6 +271,8 @@ class WorkerAllotment {
     bool for_actor = false;
     bool blocked = false;
     bool resting = false;               // attached, and said that it found nothing
+    bool surplus = false;               // it leaves its class because it had nothing to do
+    bool spent = false;                 // to retire once it has left its class
     std::optional<Time> settles_at;     // until then it is about to take a waiting task
     Time since{};                       // of the last change of phase
     ResourceAmounts held;
@@ -260,10 +291,14 @@ class WorkerAllotment {
   void see_backlog(const BacklogSeen& seen, Time now);
   void join(const WorkerReady& ready, Time now, WorkerActions& actions);
   void start_failed(const WorkerStartFailed& failed, Time now);
-  void idle(WorkerId id, Time now);
+  void idle(WorkerId id, Time now, WorkerActions& actions);
+  void spent(WorkerId id, Time now, WorkerActions& actions);
+  void worked(WorkerId id, Time now);
   void lend_cpu(WorkerId id);
   void take_cpu_back(WorkerId id);
-  void gone(WorkerId id);
+  void gone(const WorkerGone& left, Time now);
+  void hold_back(ClassId id, Time now);
+  void ease(Class& cls, const Tally& tally, Time now);
   void set_capacity(const ResourceAmounts& amounts, Time now, WorkerActions& actions);
   bool judge(ClassId id, WorkerActions& actions);
 
@@ -276,6 +311,7 @@ class WorkerAllotment {
   void serve(ClassId id, Plan& plan, WorkerActions& actions);
   void start_workers(const Plan& plan, WorkerActions& actions);
   void retire_surplus(const Plan& plan, WorkerActions& actions);
+  void detach_surplus(Plan& plan, WorkerActions& actions);
 
   bool start_actor(ClassId id, Plan& plan, WorkerActions& actions);
   bool give_worker(ClassId id, Plan& plan, WorkerActions& actions);

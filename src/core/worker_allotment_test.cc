@@ -116,6 +116,7 @@ TEST_CASE("a worker holds its class's demand while it is attached") {
 
 TEST_CASE("an idle attached worker stays until another class wants its resources") {
   Node node{1, {kAnn}};
+  node.tell(PoolLimits{/*workers_warm=*/1, 8});
   node.open(kTrain);
   node.open(kServe);
   REQUIRE(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{AttachWorker{kAnn, kTrain}});
@@ -247,6 +248,103 @@ TEST_CASE("warm workers are started before there is any work, and kept afterward
         WorkerActions{RetireWorker{kAnn}});
   CHECK(allotment.step(Tick{}, kStart + 100s) == WorkerActions{});
   CHECK(allotment.step(WorkerGone{kBob}, kStart + 100s) == WorkerActions{StartWorker{}});
+}
+
+TEST_CASE("resting workers beyond the warm ones leave their classes and retire") {
+  Node node{3, {kAnn, kBob, kCid}};
+  node.tell(PoolLimits{1, 8});
+  node.open(kTrain);
+  node.open(kServe, amounts({{"CPU", 0.5}}));
+  node.tell(BacklogSeen{kTrain, 2});
+  node.tell(BacklogSeen{kServe, 1});
+  node.tell(BacklogSeen{kTrain, 0});
+  node.tell(BacklogSeen{kServe, 0});
+  node.tell(WorkerIdle{kAnn}, kStart + 1s);
+  node.tell(WorkerIdle{kBob}, kStart + 2s);
+  node.tell(WorkerIdle{kCid});
+  CHECK(node.allotment.has_surplus());
+
+  constexpr Time kOver = kStart + 1s + WorkerAllotment::kIdleKept;
+  CHECK(node.tell(Tick{}, kOver - 1ns) == WorkerActions{DetachWorker{kCid}});
+  CHECK(node.tell(Tick{}, kOver) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}, kOver) == WorkerActions{RetireWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kCid}, kOver) == WorkerActions{RetireWorker{kCid}});
+  CHECK(node.tell(Tick{}, kOver + 100s) == WorkerActions{});  // the last one stays warm
+  CHECK_FALSE(node.allotment.has_surplus());
+}
+
+TEST_CASE("a worker that has worked meanwhile is not surplus yet") {
+  Node node{2, {kAnn, kBob}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(BacklogSeen{kTrain, 0});
+  node.tell(WorkerIdle{kBob});
+  constexpr Time kOver = kStart + WorkerAllotment::kIdleKept;
+
+  CHECK(node.tell(WorkerWorked{kBob}, kOver) == WorkerActions{RetireWorker{kAnn}});
+  node.tell(WorkerIdle{kBob}, kOver);
+  CHECK(node.tell(Tick{}, kOver + 1s) == WorkerActions{});
+  CHECK(node.tell(Tick{}, 2 * kOver) == WorkerActions{DetachWorker{kBob}});
+}
+
+TEST_CASE("a surplus worker that leaves its class goes to one that wants it") {
+  Node node{1, {kAnn}};
+  node.open(kTrain);
+  node.open(kServe);
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(BacklogSeen{kTrain, 0});
+  node.tell(WorkerIdle{kAnn});
+  constexpr Time kOver = kStart + WorkerAllotment::kIdleKept;
+  REQUIRE(node.tell(Tick{}, kOver) == WorkerActions{DetachWorker{kAnn}});
+
+  CHECK(node.tell(BacklogSeen{kServe, 1}, kOver) == WorkerActions{});
+  CHECK(node.tell(WorkerIdle{kAnn}, kOver) == WorkerActions{AttachWorker{kAnn, kServe}});
+}
+
+TEST_CASE("a spent worker is replaced when its task is done") {
+  Node node{2, {kAnn, kBob}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 1});
+
+  CHECK(node.tell(WorkerSpent{kBob}, kLater) ==
+        WorkerActions{DetachWorker{kBob}, AttachWorker{kAnn, kTrain}});
+  CHECK(node.tell(WorkerSpent{kBob}, kLater) == WorkerActions{});
+  CHECK(node.tell(WorkerIdle{kBob}, kLater) == WorkerActions{RetireWorker{kBob}});
+  node.tell(BacklogSeen{kTrain, 1}, kLater + WorkerAllotment::kSettling);
+  CHECK(node.allotment.pool().starting == 1);
+}
+
+TEST_CASE("a class whose task ran out of memory gets one more worker after each pause") {
+  Node node{3, {kAnn, kBob, kCid}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 9});
+  const auto starts = [&](Time now) {
+    node.tell(BacklogSeen{kTrain, 9}, now);
+    return node.allotment.pool().starting;
+  };
+
+  node.tell(WorkerGone{kAnn, /*out_of_memory=*/true}, kLater);
+  node.tell(WorkerGone{kBob, /*out_of_memory=*/true}, kLater);
+  CHECK(starts(kLater + 1s) == 0);  // Cid goes on alone
+  CHECK(node.allotment.explain(kTrain) ==
+        "is held back to 1 worker, since with more of them its tasks ran out of memory");
+  CHECK(starts(kLater + WorkerAllotment::kHeldBack) == 0);  // the pause has doubled
+  CHECK(starts(kLater + 2 * WorkerAllotment::kHeldBack) == 1);
+  CHECK(starts(kLater + 4 * WorkerAllotment::kHeldBack) == 2);
+}
+
+TEST_CASE("a class that ran out of memory always keeps one worker, and starts anew once idle") {
+  Node node{2, {kAnn, kBob}};
+  node.open(kTrain);
+  REQUIRE(node.tell(BacklogSeen{kTrain, 1}) == WorkerActions{AttachWorker{kBob, kTrain}});
+
+  CHECK(node.tell(WorkerGone{kBob, /*out_of_memory=*/true}, kLater) ==
+        WorkerActions{AttachWorker{kAnn, kTrain}});
+  node.tell(BacklogSeen{kTrain, 0}, kLater);
+  node.tell(WorkerIdle{kAnn}, kLater);
+  node.tell(Tick{}, kLater + WorkerAllotment::kHeldBack);
+  node.tell(BacklogSeen{kTrain, 2}, kLater + WorkerAllotment::kHeldBack);
+  CHECK(node.allotment.pool().starting == 1);
 }
 
 TEST_CASE("failed starts are tried again after a pause that doubles") {

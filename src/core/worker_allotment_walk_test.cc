@@ -46,7 +46,7 @@ class PretendNode {
   }
 
   void take_random_step() {
-    switch (pick(12)) {
+    switch (pick(13)) {
       case 0: return open_class();
       case 1: return close_class();
       case 2:
@@ -58,7 +58,10 @@ class PretendNode {
       case 8: return let_worker_be_idle();
       case 9: return let_worker_block_or_wake();
       case 10: return pick(3) == 0 ? lose_process() : let_process_end();
-      default: now_ += std::chrono::microseconds(pick(15'000)); return tell(Tick{});
+      case 11: return pick(2) == 0 ? wear_out() : let_worker_work();
+      default:
+        now_ += std::chrono::microseconds(pick(20) == 0 ? 4'000'000 : pick(15'000));
+        return tell(Tick{});
     }
   }
 
@@ -249,14 +252,26 @@ class PretendNode {
       end(*id);
     }
   }
-  void lose_process() {
-    if (const auto id = pick_process([](const Process&) { return true; })) end(*id);
+  void wear_out() {
+    if (const auto id = pick_process([](const Process& process) {
+          return process.doing != Doing::Ending && !process.actor;
+        })) {
+      tell(WorkerSpent{*id});
+    }
   }
-  void end(WorkerId id) {
+  void let_worker_work() {
+    const auto id = pick_process([](const Process& process) { return !process.blocked; });
+    if (id) tell(WorkerWorked{*id});
+  }
+  void lose_process() {
+    const bool out_of_memory = pick(2) == 0;
+    if (const auto id = pick_process([](const Process&) { return true; })) end(*id, out_of_memory);
+  }
+  void end(WorkerId id, bool out_of_memory = false) {
     const Process process = processes_.at(id);
     processes_.erase(id);
     if (process.actor && process.cls) classes_.at(*process.cls).open = false;
-    tell(WorkerGone{id});
+    tell(WorkerGone{id, out_of_memory});
   }
 
   // ---- the books

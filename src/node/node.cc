@@ -32,6 +32,7 @@ namespace {
 constexpr int kTickMs = 5;          // between looks while something waits
 constexpr int kQuietLooks = 20;     // then the daemon sleeps until it is rung
 constexpr int kOrphanTickMs = 200;  // while a dead process's ledgers stand
+constexpr core::Time kSurveyPause = std::chrono::milliseconds(500);  // while workers are surplus
 constexpr int kLeaveGraceMs = 300;  // for workers to end by themselves
 
 }  // namespace
@@ -80,8 +81,9 @@ bool Node::start(const wire::Message& message) {
     arguments_.push_back(arguments.substr(at, end - at));
     at = end + 1;
   }
-  log_to_driver_ = (message.d & wire::kStartLogToDriver) != 0;
+  log_to_driver_ = (message.d & wire::kStartLogs) != 0;
 
+  limit_memory(message);
   const std::string_view text = message.text_view();
   const std::size_t folder_at = std::min(text.find('\0'), text.size());
   auto amounts = wire::parse_amounts(text.substr(0, folder_at));
@@ -125,6 +127,7 @@ bool Node::start(const wire::Message& message) {
   const auto driver = tables_->open_process(shm::ProcessRole::Driver);
   MOBULA_CHECK(driver == kDriverProcess);
   memory_.process(kDriverProcess).pid = static_cast<std::uint32_t>(driver_pid);
+  memory_.header().worker_heap_max = worker_heap_max();
   start_zygote();
 
   const int cpus_here =
@@ -163,6 +166,7 @@ int Node::run() {
       const bool was_busy = busy_;
       look_round();
       if (busy_ && !was_busy) timeout = kTickMs;
+      timeout = until_next_look(timeout);
     }
     epoll_event events[64];
     const int n = ::epoll_wait(epoll_, events, 64, timeout);
@@ -209,6 +213,17 @@ int Node::run() {
   return 0;
 }
 
+// The epoll timeout in ms: `timeout`, or sooner, if time alone may bring something to do.
+int Node::until_next_look(int timeout) {
+  const auto sooner = [&](core::Time pause) {
+    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(pause).count();
+    timeout = timeout < 0 ? static_cast<int>(ms) : std::min(timeout, static_cast<int>(ms));
+  };
+  if (allotment_.has_surplus()) sooner(kSurveyPause);
+  if (anybody_works()) sooner(watch_memory());
+  return timeout;
+}
+
 // ---- Looking round: facts for the allotment, and its orders.
 
 std::uint64_t Node::depth_of(std::uint32_t id) const {
@@ -235,32 +250,47 @@ void Node::look_round() {
 
 void Node::sample_workers() {
   const bool wanted = memory_.header().wants_idle.load(std::memory_order_relaxed) != 0;
-  std::vector<core::WorkerEvent> events;
-  for (auto& [process, worker] : workers_) {
-    if (!worker.joined) continue;
-    shm::Process& shared = memory_.process(process);
-    if (worker.leaving) {
-      busy_ = true;
-      if (shared.works_for.load(std::memory_order_seq_cst) != shm::kNone) continue;
-      leave_class(process);
-      events.push_back(core::WorkerIdle{{process}});
-      continue;
-    }
-    const bool blocked = shared.blocked_threads.load(std::memory_order_seq_cst) > 0;
-    if (blocked != worker.blocked) {
-      worker.blocked = blocked;
-      if (blocked) {
-        events.push_back(core::WorkerBlocked{{process}});
-      } else {
-        events.push_back(core::WorkerUnblocked{{process}});
-      }
-    }
-    if (wanted && worker.attached != shm::kNone && !worker.actor &&
-        shared.sleeping.load(std::memory_order_seq_cst)) {
-      events.push_back(core::WorkerIdle{{process}});
-    }
+  const bool survey = allotment_.has_surplus() && now() >= survey_at_;
+  if (survey) survey_at_ = now() + kSurveyPause;
+  std::vector<std::uint32_t> joined;
+  for (const auto& [process, worker] : workers_) {
+    if (worker.joined) joined.push_back(process);
   }
-  for (const core::WorkerEvent& event : events) step(event);
+  // Each as it is now: what was said of the one before may have made this one leave.
+  for (const std::uint32_t process : joined) {
+    if (const auto it = workers_.find(process); it != workers_.end())
+      sample_worker(process, it->second, wanted, survey);
+  }
+}
+
+// `wanted`: somebody waits for a worker. `survey`: some may be there for nothing.
+void Node::sample_worker(std::uint32_t process, Worker& worker, bool wanted, bool survey) {
+  shm::Process& shared = memory_.process(process);
+  const core::WorkerId id{process};
+  if (worker.leaving) {
+    busy_ = true;
+    if (shared.works_for.load(std::memory_order_seq_cst) != shm::kNone) return;
+    leave_class(process);
+    return step(core::WorkerIdle{id});
+  }
+  const bool blocked = shared.blocked_threads.load(std::memory_order_seq_cst) > 0;
+  if (blocked != worker.blocked) {
+    worker.blocked = blocked;
+    blocked ? step(core::WorkerBlocked{id}) : step(core::WorkerUnblocked{id});
+  }
+  if (!worker.spent && shared.spent.load(std::memory_order_acquire)) {
+    worker.spent = true;
+    step(core::WorkerSpent{id});
+  }
+  if (worker.leaving || worker.attached == shm::kNone || worker.actor) return;
+  const bool sleeps = shared.sleeping.load(std::memory_order_seq_cst);
+  if (survey) {
+    const std::uint64_t done = shared.tasks_done.load(std::memory_order_relaxed);
+    if (!sleeps || done != worker.tasks_done) step(core::WorkerWorked{id});
+    worker.tasks_done = done;
+  }
+  // That step may have made it leave: it finds nothing, but has not left yet.
+  if (sleeps && (wanted || survey) && !worker.leaving) step(core::WorkerIdle{id});
 }
 
 void Node::sample_classes() {

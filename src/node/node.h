@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/memory_guard.h"
 #include "core/worker_allotment.h"
 #include "node/log_relay.h"
 #include "node/object_memory.h"
@@ -25,6 +26,7 @@
 #include "node/session_directory.h"
 #include "node/spiller.h"
 #include "node/tables.h"
+#include "shm/memory_use.h"
 #include "wire/local_protocol.h"
 
 namespace mobula::node {
@@ -53,6 +55,9 @@ class Node {
     bool leaving = false;
     bool blocked = false;
     bool retired = false;
+    bool spent = false;  // reported
+    std::uint64_t tasks_done = 0;  // when it was last asked whether it has work
+    std::optional<core::KillForMemory> killed_for;
     std::string log_name;
   };
   struct Actor {
@@ -84,9 +89,11 @@ class Node {
   void worker_exited(std::uint32_t process, int status);
   void lost_zygote();
 
+  int until_next_look(int timeout);
   void look_round();
   void sample_classes();
   void sample_workers();
+  void sample_worker(std::uint32_t process, Worker& worker, bool wanted, bool survey);
   void serve_actors();
   void end_condemned();
   void step(const core::WorkerEvent& event);
@@ -100,6 +107,16 @@ class Node {
   void actor_start_failed(std::uint32_t cls, const ProcessEnd& end);
   void bury_actor(std::uint32_t cls, shm::Death cause, const ProcessEnd& end);
   void close_actors_without_creation(std::uint32_t process);
+  void limit_memory(const wire::Message& start);
+  core::Time watch_memory();
+  std::vector<core::MemoryMeter> read_meters() const;
+  std::vector<core::MemoryUser> memory_users() const;
+  core::MemoryUser memory_user(std::uint32_t process, const Worker& worker) const;
+  core::Loss loss_of(std::uint32_t process, const Worker& worker) const;
+  std::uint64_t heap_of(const Worker& worker) const;
+  shm::DeathCause cause_of_kill(const Worker& worker);
+  bool anybody_works() const;
+  std::uint64_t worker_heap_max() const;
   std::uint64_t depth_of(std::uint32_t cls) const;
   void wake(std::uint32_t process);
   void kill_worker(Worker& worker);
@@ -145,6 +162,14 @@ class Node {
   std::map<std::uint32_t, std::uint64_t> depths_;  // last sampled, of task classes
   std::vector<shm::Address> condemned_;  // tasks cancelled by force whose process still runs
   std::string rejected_;  // reason of the class being opened
+  shm::MemoryGauge gauge_;
+  core::MemoryGuard guard_;
+  std::uint64_t memory_limit_ = 0;  // of workers and actors together; 0: none
+  double memory_threshold_ = 1;
+  std::uint64_t zygote_memory_ = 0;  // what workers share with it from their birth
+  std::uint64_t kernel_kills_ = 0;  // that are accounted for
+  core::Time memory_look_at_{};
+  core::Time survey_at_{};
   int quiet_looks_ = 0;  // in a row, with nothing to do
   bool busy_ = false;
 };

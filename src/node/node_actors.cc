@@ -71,7 +71,8 @@ void Node::bury_actor(std::uint32_t id, shm::Death cause, const ProcessEnd& end)
   Actor& actor = actors_.at(id);
   actor.dead = true;
   shm::SchedulingClass& cls = memory_.scheduling_class(id);
-  cls.death = {static_cast<std::uint32_t>(cause), end.signal, end.exit_code, end.pid};
+  const shm::DeathCause known = cause == shm::Death::Crashed ? end.cause : shm::DeathCause{cause};
+  cls.death = {known.packed(), end.signal, end.exit_code, end.pid};
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Dead), std::memory_order_seq_cst);
   std::atomic_thread_fence(
       std::memory_order_seq_cst);  // before we empty the rings (see submit_call)

@@ -159,6 +159,7 @@ void Node::hear_zygote() {
   if (wire::receive(zygote_socket_, message) != wire::Received::Message) return lost_zygote();
   if (message.kind == wire::Kind::ZygoteReady) {
     zygote_ready_ = true;
+    zygote_memory_ = shm::private_memory(zygote_pid_);
     zygote_failures_ = 0;
     order_forks();
   } else if (message.kind == wire::Kind::Forked) {
@@ -225,8 +226,11 @@ void Node::worker_exited(std::uint32_t process, int status) {
     ::close(worker.socket);
   }
   if (worker.pidfd >= 0) ::close(worker.pidfd);
-  const ProcessEnd end{worker.pid, WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-                       WIFEXITED(status) ? WEXITSTATUS(status) : 0};
+  ProcessEnd end{worker.pid, WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+                 WIFEXITED(status) ? WEXITSTATUS(status) : 0};
+  if (end.signal == SIGKILL) end.cause = cause_of_kill(worker);
+  guard_.gone({process});
+  if (worker.killed_for) memory_look_at_ = {};  // is there room now?
 
   // The class forgets it before anybody is woken for its tasks.
   const std::uint32_t cls_id = worker.attached;
@@ -256,7 +260,7 @@ void Node::worker_exited(std::uint32_t process, int status) {
   recovery_->repair(process, end, fate ? &*fate : nullptr);
   close_actors_without_creation(process);
   if (worker.joined) {
-    step(core::WorkerGone{{process}});
+    step(core::WorkerGone{{process}, end.cause.death == shm::Death::OutOfMemory});
   } else {
     step(core::WorkerStartFailed{worker.actor ? std::optional(core::ClassId{*worker.actor})
                                               : std::nullopt});

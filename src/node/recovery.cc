@@ -189,7 +189,8 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
   if (state & word::kCancelled) return end_cancelled();
   const std::uint32_t attempt = word::attempt(state);
   bool again = false;
-  ErrorCode code = ErrorCode::kWorkerCrashed;
+  ErrorCode code = end.cause.death == shm::Death::OutOfMemory ? ErrorCode::kOutOfMemory
+                                                              : ErrorCode::kWorkerCrashed;
   switch (record.kind) {
     case shm::Kind::ActorCreate:
       again = actor && actor->restarts;
@@ -206,8 +207,7 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
     fail(record, address,
          {static_cast<std::uint32_t>(code), attempt + 1, end.signal, end.exit_code, end.pid,
           record.scheduling_class,
-          code == ErrorCode::kWorkerCrashed ? record.function
-                                            : static_cast<std::uint64_t>(shm::Death::Crashed)},
+          code == ErrorCode::kWorkerCrashed ? record.function : end.cause.packed()},
          participant);
     cancel_children(process, record);
     return;

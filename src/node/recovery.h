@@ -24,6 +24,7 @@ struct ProcessEnd {
   std::uint32_t pid = 0;
   int signal = 0;
   int exit_code = 0;
+  shm::DeathCause cause{};  // Crashed, or OutOfMemory
 };
 
 class Recovery final : public shm::ReadySink {

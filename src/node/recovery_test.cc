@@ -127,6 +127,26 @@ struct World {
 
 // ---- Claims
 
+TEST_CASE("a task whose worker was killed for want of memory fails with what was known of it") {
+  World world;
+  const Address address = world.driver.slot(1);
+  Record& record = world.make(address);
+  record.retries = 0;
+  make_ready(record, address);
+  world.claim_by(world.worker, address);
+  const shm::DeathCause cause{shm::Death::OutOfMemory, 3, 1 << 20, 0xffffff};
+
+  world.recovery->repair(world.worker.process, {4711, SIGKILL, 0, cause}, nullptr);
+
+  CHECK(world.state(address) == State::Failed);
+  CHECK(record.error().code == static_cast<std::uint32_t>(ErrorCode::kOutOfMemory));
+  const auto told = shm::DeathCause::unpack(record.error().detail);
+  CHECK(told.death == shm::Death::OutOfMemory);
+  CHECK(told.memory_scope == 3);
+  CHECK(told.used_mib == 1 << 20);
+  CHECK(told.limit_mib == 0xffffff);
+}
+
 TEST_CASE(
     "a worker that really dies at any step of a claim costs no record, and its claimed one is run "
     "again") {

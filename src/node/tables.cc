@@ -68,6 +68,9 @@ std::optional<std::uint32_t> Tables::open_process(shm::ProcessRole role) {
   p.must_leave.store(0);
   p.sleeping.store(0);
   p.blocked_threads.store(0);
+  p.tasks_done.store(0);
+  p.task_began.store(0);
+  p.spent.store(0);
   p.works_for.store(shm::kNone);
   p.tasks_done.store(0);
   for (auto& segment : p.hold_segments) segment.store(shm::kNone);

@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "core/memory_guard.h"
 #include "runtime/registry.h"
 
 namespace mobula {
@@ -162,6 +163,39 @@ void throw_error(const ErrorValue& error) {
                   cause);
 }
 
+namespace {
+
+std::string in_bytes(std::uint32_t mib) {
+  if (mib < 10 * 1024) return std::to_string(mib) + " MiB";
+  return std::to_string(mib / 1024) + " GiB";
+}
+
+// "was killed for want of memory: ..."
+std::string describe_want_of_memory(const shm::DeathCause& cause) {
+  const std::string limit = in_bytes(cause.limit_mib);
+  const std::string used = "was killed for want of memory: it used " + in_bytes(cause.used_mib);
+  switch (static_cast<core::MemoryScope>(cause.memory_scope)) {
+    case core::MemoryScope::Session:
+      return used + ", and the session's workers and actors together more than the " + limit +
+             " of Config.memory_limit";
+    case core::MemoryScope::ControlGroup:
+      return used + ", and all of the control group more than " + limit +
+             " (Config.memory_threshold of its limit)";
+    case core::MemoryScope::Machine:
+      return used + ", and all of the machine more than " + limit +
+             " (Config.memory_threshold of its memory)";
+    case core::MemoryScope::Kernel: break;
+  }
+  return "was killed by the kernel, which had no memory left";
+}
+
+std::string describe_attempts(std::uint32_t attempts) {
+  return attempts == 1 ? "it was tried once"
+                       : "it was tried " + std::to_string(attempts) + " times";
+}
+
+}  // namespace
+
 void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
                    std::uint64_t function, const std::string& task_name) {
   const auto code = static_cast<ErrorCode>(error.code);
@@ -170,24 +204,32 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
     const detail::FunctionInfo* of = find_function(error.detail);
     return of && error.detail != function ? std::string(of->name) : task_name;
   };
+  // What the daemon noted of the death; of a task's crash it notes the function instead.
+  const auto cause = shm::DeathCause::unpack(code == ErrorCode::kWorkerCrashed ? 0 : error.detail);
   const auto how = [&] {
+    if (cause.death == shm::Death::OutOfMemory) return describe_want_of_memory(cause);
     return error.signal != 0 ? "was killed by " + describe_signal(error.signal)
                              : "exited with code " + std::to_string(error.exit_code);
   };
   if (code == ErrorCode::kWorkerCrashed) {
     throw WorkerCrashedError(
         "the worker (process " + std::to_string(error.pid) + ") that ran task " + origin() + " " +
-            how() + "; " +
-            (error.attempts == 1 ? std::string("it was tried once")
-                                 : "it was tried " + std::to_string(error.attempts) + " times") +
+            how() + "; " + describe_attempts(error.attempts) +
             ". Its output is in the session's logs; TaskOptions.max_retries sets how often a task "
             "is tried again",
         error.signal, error.exit_code);
   }
+  if (code == ErrorCode::kOutOfMemory && cause.death == shm::Death::OutOfMemory) {
+    throw OutOfMemoryError("task " + task_name + " ran out of memory: its worker (process " +
+                           std::to_string(error.pid) + ") " + how() + "; " +
+                           describe_attempts(error.attempts) +
+                           ". TaskOptions.memory lets fewer such tasks run at a time, and so does "
+                           "a smaller Config.num_cpus");
+  }
   if (code == ErrorCode::kActorDied || code == ErrorCode::kActorUnavailable) {
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
     std::string what = "actor " + std::string(cls.name) + " ";
-    switch (static_cast<shm::Death>(error.detail)) {
+    switch (cause.death) {
       case shm::Death::Killed: what += "was killed by mobula::kill"; break;
       case shm::Death::ConstructorFailed:
         what += "could not be constructed (get its handle's ready() for the cause)";

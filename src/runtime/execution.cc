@@ -495,8 +495,8 @@ void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& reco
     }
     const shm::DeathNote& note = process.memory().scheduling_class(record.scheduling_class).death;
     // No cause yet: it was killed, and the daemon has not buried it.
-    const std::uint32_t cause =
-        note.cause ? note.cause : static_cast<std::uint32_t>(shm::Death::Killed);
+    const std::uint64_t cause =
+        note.cause ? note.cause : shm::DeathCause{shm::Death::Killed}.packed();
     record.error() = {static_cast<std::uint32_t>(ErrorCode::kActorDied),
                       0,
                       note.signal,

@@ -24,6 +24,7 @@
 #include "runtime/execution.h"
 #include "runtime/process.h"
 #include "runtime/worker.h"
+#include "shm/memory_use.h"
 #include "wire/local_protocol.h"
 
 extern char** environ;
@@ -39,6 +40,7 @@ pid_t node_pid = 0;
 std::string node_directory;
 
 constexpr std::uint64_t kStoreMin = 16 << 20;
+constexpr std::uint64_t kMemoryLimitMin = 64 << 20;
 constexpr double kStoreShare = 0.3;  // of the machine's memory, by default
 
 bool is_program(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
@@ -88,9 +90,23 @@ void add_resource(std::string& text, const std::string& name, double amount) {
   text += name + number;
 }
 
-std::uint64_t machine_memory() {
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+// What the machine has, or the control group: the smaller.
+std::uint64_t machine_memory() { return shm::MemoryGauge().limit(); }
+
+void check_memory_limits(const Config& config) {
+  if (!(config.memory_threshold > 0 && config.memory_threshold <= 1)) {
+    throw Error("Config.memory_threshold is " + std::to_string(config.memory_threshold) +
+                "; it is a share of the memory: above 0 and up to 1");
+  }
+  if (!config.memory_limit) return;
+  if (*config.memory_limit < kMemoryLimitMin) {
+    throw Error("Config.memory_limit is " + std::to_string(*config.memory_limit) +
+                " bytes; at least " + std::to_string(kMemoryLimitMin) + " are needed");
+  }
+  if (*config.memory_limit > machine_memory()) {
+    throw Error("Config.memory_limit is " + std::to_string(*config.memory_limit) +
+                " bytes, more than the machine's " + std::to_string(machine_memory()));
+  }
 }
 
 int cores() {
@@ -102,7 +118,7 @@ std::string resources_text(const Config& config) {
   std::string text;
   add_resource(text, "CPU", config.num_cpus.value_or(cores()));
   if (config.num_gpus) add_resource(text, "GPU", *config.num_gpus);
-  add_resource(text, "memory", static_cast<double>(machine_memory()));
+  add_resource(text, "memory", static_cast<double>(config.memory_limit.value_or(machine_memory())));
   for (const auto& [name, amount] : config.resources) {
     if (name == "CPU" || name == "GPU" || name == "memory" || name == "object_store_memory") {
       throw Error("Config.resources: " + name + " is given by its own field");
@@ -200,6 +216,7 @@ void init(int argc, char** argv, Config config) {
         "joining a running node by its address is not built yet; leave Config.address and "
         "MOBULA_ADDRESS empty to start a private node");
   }
+  check_memory_limits(config);
   const std::string settings = settings_text(config);
   const std::uint64_t capacity = store_size(config);
   const std::string program = find_node_program();
@@ -218,7 +235,9 @@ void init(int argc, char** argv, Config config) {
   wire::Message message;
   message.kind = wire::Kind::Start;
   message.c = capacity;
-  message.d = config.log_to_driver ? wire::kStartLogToDriver : 0;
+  message.a = static_cast<std::uint32_t>(config.memory_threshold * wire::kThresholdOne);
+  message.d = (config.log_to_driver ? wire::kStartLogs : 0) |
+              (config.memory_limit ? wire::kStartLimitsMemory : 0);
   message.set_text(settings);
   message.descriptor_count = 2;
   message.descriptors[0] = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);

@@ -1,15 +1,19 @@
 #include "runtime/worker.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <unordered_map>
 
+#include "core/memory_guard.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
 #include "shm/claim.h"
 #include "shm/futex.h"
+#include "shm/memory_use.h"
 
 namespace mobula::runtime {
 namespace {
@@ -23,6 +27,8 @@ constexpr int kRingTurn = 64;
 // Below this a task counts as quick: about what waking a second worker for it would cost.
 constexpr std::uint64_t kQuickTicks = 10'000;
 constexpr int kQuickInARow = 16;
+// Between two looks at the heap, after a task: about 10 ms.
+constexpr std::uint64_t kHeapLookTicks = 25'000'000;
 // Stack that must be left to run a task inside of a waiting one.
 constexpr std::size_t kStackReserve = 512 << 10;
 
@@ -34,13 +40,17 @@ std::uint64_t ticks() {
 #endif
 }
 
+std::uint64_t own_memory() { return shm::private_memory(static_cast<std::uint32_t>(::getpid())); }
+
 class WorkerLoop {
  public:
   explicit WorkerLoop(Process& process)
       : process_(process),
         memory_(process.memory()),
         shared_(process.shared()),
-        ledger_(process.this_ledger()) {}
+        ledger_(process.this_ledger()),
+        heap_bound_(memory_.header().worker_heap_max),
+        heap_at_start_(own_memory()) {}
 
   [[noreturn]] void run() {
     for (;;) {
@@ -178,7 +188,7 @@ class WorkerLoop {
         run_one(cls, ring, address);
         if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill))
           return false;
-        if (shared_.assigned_class.load(std::memory_order_relaxed) != id ||
+        if (spent_ || shared_.assigned_class.load(std::memory_order_relaxed) != id ||
             shared_.must_leave.load(std::memory_order_relaxed))
           return true;
       }
@@ -203,19 +213,53 @@ class WorkerLoop {
         shm::doorbell::wake_one(memory_, cls);
     }
     const std::uint64_t begin = ticks();
+    shared_.task_began.store(begin, std::memory_order_relaxed);
     execute(ledger_, record, address);
     shared_.tasks_done.store(shared_.tasks_done.load(std::memory_order_relaxed) + 1,
                              std::memory_order_relaxed);
-    const bool was_quick = ticks() - begin < kQuickTicks;
+    const std::uint64_t end = ticks();
+    if (end - heap_looked_at_ > kHeapLookTicks) {
+      heap_looked_at_ = end;
+      look_after_heap();
+    }
+    const bool was_quick = end - begin < kQuickTicks;
     if (was_quick != *quick) *quick = was_quick;
     in_a_row_ = was_quick ? in_a_row_ + 1 : 0;
     if (in_a_row_ == kQuickInARow && !cls.quick.load(std::memory_order_relaxed))
       cls.quick.store(1, std::memory_order_relaxed);
   }
 
+  std::uint64_t heap() const {
+    const std::uint64_t all = own_memory();
+    return all - std::min(all, heap_at_start_);
+  }
+
+  // An actor's heap is its state; a worker's is bounded.
+  void look_after_heap() {
+    if (is_actor_ || !heap_bound_.wants_trim(heap())) return;
+    ::malloc_trim(0);
+    spent_ = heap_bound_.is_spent(heap());
+    if (!spent_) return;
+    shared_.spent.store(1, std::memory_order_release);
+    process_.daemon().ring(memory_.header());
+  }
+
+  // Takes no more tasks, so that its heap is bounded however late the daemon comes.
+  void wait_to_leave(std::uint32_t id, shm::SchedulingClass& cls) {
+    const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
+    shm::doorbell::wake_one(memory_, cls);  // for what it leaves in the rings
+    ledger_.tidy_all();
+    if (should_leave()) leave(kExitDone);
+    if (shared_.assigned_class.load(std::memory_order_seq_cst) == id) sleep_on(rung);
+  }
+
   void work_for(std::uint32_t id, shm::SchedulingClass& cls) {
     const std::uint32_t class_slot = shared_.class_slot.load(std::memory_order_acquire);
     while (shared_.assigned_class.load(std::memory_order_acquire) == id) {
+      if (spent_) {
+        wait_to_leave(id, cls);
+        continue;
+      }
       if (run_ready(id, cls)) continue;
       if (should_leave() &&
           (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) ||
@@ -262,6 +306,10 @@ class WorkerLoop {
   std::uint64_t last_function_ = 0;
   bool* last_quick_ = nullptr;
   int in_a_row_ = 0;
+  core::HeapBound heap_bound_;
+  const std::uint64_t heap_at_start_;  // what it shares with the zygote, for the most part
+  std::uint64_t heap_looked_at_ = 0;
+  bool spent_ = false;
 };
 
 }  // namespace

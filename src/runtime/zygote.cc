@@ -2,6 +2,7 @@
 // main() up to the Session and there waits for orders to fork. A fork is warm (libraries loaded,
 // memory mapped) and takes a fraction of a millisecond.
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -45,6 +46,15 @@ void ask_for_time_slice(std::uint64_t ns) {
   attributes.nice = ::getpriority(PRIO_PROCESS, 0);
   attributes.runtime = ns;
   ::syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
+// When the machine has no memory left, the kernel takes a worker, whose task can be run again, and
+// not the driver or the daemon. Raising one's own score needs no right.
+void offer_to_the_kernel() {
+  const int fd = ::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  static_cast<void>(!::write(fd, "1000", 4));
+  ::close(fd);
 }
 
 class Zygote {
@@ -125,6 +135,7 @@ class Zygote {
     ::setvbuf(stdout, nullptr, _IOLBF, 0);
     const bool actor = order.b == static_cast<std::uint32_t>(shm::ProcessRole::Actor);
     ask_for_time_slice(actor ? kActorSliceNs : kWorkerSliceNs);
+    offer_to_the_kernel();
     wire::Message welcome;
     welcome.kind = wire::Kind::Welcome;
     welcome.a = order.a;

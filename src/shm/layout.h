@@ -48,6 +48,7 @@ struct ControlHeader {
   std::uint64_t object_capacity;  // bytes of object memory
   std::uint32_t daemon_pid;
   std::uint32_t cores;  // that the node's processes may run on at once
+  std::uint64_t worker_heap_max;  // bytes that a worker may keep between two tasks
 
   // Set by the daemon before it sleeps; whoever clears it writes the daemon's eventfd.
   alignas(kCacheLine) std::atomic<std::uint32_t> daemon_sleeps;
@@ -104,6 +105,8 @@ struct alignas(kCacheLine) Process {
   std::atomic<std::uint32_t>
       works_for;  // the class it takes tasks of at present, or kNone: the answer to assigned_class
   std::atomic<std::uint64_t> tasks_done;
+  std::atomic<std::uint64_t> task_began;  // the outermost one that it runs or ran last, in ticks
+  std::atomic<std::uint32_t> spent;  // 1: its heap is too large to go on with it
   std::atomic<std::uint32_t>
       hold_segments[kHoldSegmentsMax];  // its hold table; kNone: not leased yet
 };
@@ -160,20 +163,37 @@ struct alignas(kCacheLine) Participant {
 enum class ClassState : std::uint32_t { Free, Open, Dead };
 enum class ClassKind : std::uint32_t { Task, Actor };
 
-// Why an actor no longer answers; written by the daemon before the class is Dead.
-struct DeathNote {
-  std::uint32_t cause;  // Death
-  std::int32_t signal;
-  std::int32_t exit_code;
-  std::uint32_t pid;
-};
-enum class Death : std::uint32_t {
+enum class Death : std::uint8_t {
   None,
   Crashed,
   Killed,
   ConstructorFailed,
   OutOfScope,
-  NotStarted
+  NotStarted,
+  OutOfMemory
+};
+// A Death in one word, with what was known of memory: in a DeathNote and in the `detail` of a
+// CompactError.
+struct DeathCause {
+  Death death = Death::Crashed;
+  std::uint8_t memory_scope = 0;  // core::MemoryScope
+  std::uint32_t used_mib = 0;  // 24 bits: up to 16 TiB
+  std::uint32_t limit_mib = 0;
+  constexpr std::uint64_t packed() const {
+    return static_cast<std::uint64_t>(death) | std::uint64_t{memory_scope} << 8 |
+           std::uint64_t{used_mib & 0xffffff} << 16 | std::uint64_t{limit_mib & 0xffffff} << 40;
+  }
+  static constexpr DeathCause unpack(std::uint64_t p) {
+    return {static_cast<Death>(p & 0xff), static_cast<std::uint8_t>(p >> 8),
+            static_cast<std::uint32_t>(p >> 16 & 0xffffff), static_cast<std::uint32_t>(p >> 40)};
+  }
+};
+// Why an actor no longer answers; written by the daemon before the class is Dead.
+struct DeathNote {
+  std::uint64_t cause;  // DeathCause; 0: not known yet
+  std::int32_t signal;
+  std::int32_t exit_code;
+  std::uint32_t pid;
 };
 
 inline constexpr std::uint64_t kKill = 1;

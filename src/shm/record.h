@@ -125,7 +125,7 @@ struct CompactError {
   std::int32_t exit_code;
   std::uint32_t pid;
   std::uint32_t scheduling_class;
-  std::uint64_t detail;
+  std::uint64_t detail;  // of a death: DeathCause
 };
 static_assert(sizeof(CompactError) == 32);
 

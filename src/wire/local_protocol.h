@@ -21,9 +21,9 @@ enum class Kind : std::uint32_t {
   // daemon -> process, with the descriptors of control memory, object memory and the daemon's bell
   Welcome = 1,  // a process, b object capacity
   Reply,  // status, results
-  // driver -> its new daemon, first of all: c object capacity, d kStart... flags, text: resources
-  // and kSetting... amounts, 0, the folder for spilled objects; descriptors: the program, its
-  // arguments
+  // driver -> its new daemon, first of all: a Config.memory_threshold times kThresholdOne, c object
+  // capacity, d kStart... flags, text: resources and kSetting... amounts, 0, the folder for spilled
+  // objects; descriptors: the program, its arguments
   Start,
   // process -> daemon
   Joined,  // mapped everything; no reply
@@ -61,7 +61,9 @@ enum class Status : std::uint32_t {
   ObjectLost
 };
 
-inline constexpr std::uint64_t kStartLogToDriver = 1;
+inline constexpr std::uint64_t kStartLogs = 1;  // the driver wants the workers' output
+inline constexpr std::uint64_t kStartLimitsMemory = 2;  // workers may use "memory", and no more
+inline constexpr double kThresholdOne = 1e6;
 inline constexpr std::uint32_t kHoldsRefs = 1;  // the value has a table of refs behind it
 // Among the resources of Start, since it is an amount, too: bytes of disk that objects may take.
 inline constexpr const char* kSettingSpillLimit = "config.spill_limit";
