@@ -221,13 +221,7 @@ void Node::sample_workers() {
   for (auto& [process, worker] : workers_) {
     if (!worker.joined) continue;
     shm::Process& shared = memory_.process(process);
-    if (worker.leaving) {
-      busy_ = true;
-      if (shared.works_for.load(std::memory_order_seq_cst) != shm::kNone) continue;
-      leave_class(process);
-      events.push_back(core::WorkerIdle{{process}});
-      continue;
-    }
+    // Also of a worker that is to leave: its last task may wait for one that needs its CPU.
     const bool blocked = shared.blocked_threads.load(std::memory_order_seq_cst) > 0;
     if (blocked != worker.blocked) {
       worker.blocked = blocked;
@@ -236,6 +230,13 @@ void Node::sample_workers() {
       } else {
         events.push_back(core::WorkerUnblocked{{process}});
       }
+    }
+    if (worker.leaving) {
+      busy_ = true;
+      if (shared.works_for.load(std::memory_order_seq_cst) != shm::kNone) continue;
+      leave_class(process);
+      events.push_back(core::WorkerIdle{{process}});
+      continue;
     }
     if (wanted && worker.attached != shm::kNone && !worker.actor &&
         shared.sleeping.load(std::memory_order_seq_cst)) {
