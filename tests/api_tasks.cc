@@ -45,6 +45,12 @@ namespace tasks {
 int seven() { return 7; }
 void nothing() {}
 int square(int x) { return x * x; }
+int busy_then_waits(int x) {
+  const auto end = mobula::test::Clock::now() + std::chrono::milliseconds(200);
+  while (mobula::test::Clock::now() < end) {
+  }
+  return mobula::get(remote<square>(remote<square>(x)));  // cannot run both in place
+}
 int add(int a, int b) { return a + b; }
 std::string join(const std::string& a, int b, const std::string& c) {
   return a + std::to_string(b) + c;
@@ -462,6 +468,18 @@ TEST_CASE("tasks start tasks and wait for them, three deep") {
 
 TEST_CASE("recursion by remote calls ends with two workers") {
   CHECK(mobula::get(remote<tasks::fib>(scaled(15, 9))) == scaled(610, 34));
+}
+
+TEST_CASE("a worker that another class was promised may still wait for a task of its own") {
+  std::vector<Ref<int>> refs;
+  for (int i = 0; i < 2; ++i) refs.push_back(remote<tasks::busy_then_waits>(i));
+  std::this_thread::sleep_for(50ms);
+  // Wants both CPUs, so the two workers above are told to leave while they run.
+  refs.push_back(remote<tasks::square>.with({.num_cpus = 2})(2));
+
+  CHECK(mobula::get(refs[0], 20s) == 0);
+  CHECK(mobula::get(refs[1], 20s) == 1);
+  CHECK(mobula::get(refs[2], 20s) == 4);
 }
 
 TEST_CASE("refs travel inside of structs and containers") {

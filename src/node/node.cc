@@ -267,16 +267,17 @@ void Node::sample_workers() {
 void Node::sample_worker(std::uint32_t process, Worker& worker, bool wanted, bool survey) {
   shm::Process& shared = memory_.process(process);
   const core::WorkerId id{process};
+  // Also of a worker that is to leave: its last task may wait for one that needs its CPU.
+  const bool blocked = shared.blocked_threads.load(std::memory_order_seq_cst) > 0;
+  if (blocked != worker.blocked) {
+    worker.blocked = blocked;
+    blocked ? step(core::WorkerBlocked{id}) : step(core::WorkerUnblocked{id});
+  }
   if (worker.leaving) {
     busy_ = true;
     if (shared.works_for.load(std::memory_order_seq_cst) != shm::kNone) return;
     leave_class(process);
     return step(core::WorkerIdle{id});
-  }
-  const bool blocked = shared.blocked_threads.load(std::memory_order_seq_cst) > 0;
-  if (blocked != worker.blocked) {
-    worker.blocked = blocked;
-    blocked ? step(core::WorkerBlocked{id}) : step(core::WorkerUnblocked{id});
   }
   if (!worker.spent && shared.spent.load(std::memory_order_acquire)) {
     worker.spent = true;
