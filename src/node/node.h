@@ -23,6 +23,7 @@
 #include "node/recovery.h"
 #include "node/session_directory.h"
 #include "node/tables.h"
+#include "node/wait_survey.h"
 #include "wire/local_protocol.h"
 
 namespace mobula::node {
@@ -86,6 +87,8 @@ class Node {
   void sample_workers();
   void serve_actors();
   void end_condemned();
+  bool an_actor_waits() const;
+  void look_for_deadlocks();
   void step(const core::WorkerEvent& event);
   void carry_out(const core::WorkerActions& actions);
   void start_worker(std::optional<core::ClassId> actor);
@@ -121,6 +124,8 @@ class Node {
   shm::Memory memory_;
   std::unique_ptr<Tables> tables_;
   std::unique_ptr<Recovery> recovery_;
+  std::unique_ptr<WaitSurvey> waits_;
+  std::uint64_t deadlocks_ = 0;  // found so far
   core::WorkerAllotment allotment_;
   std::deque<core::WorkerEvent> facts_;  // not stepped yet
   bool stepping_ = false;
