@@ -1,5 +1,6 @@
 #include <mobula/mobula.h>
 
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -22,6 +23,22 @@ int add_ten_times(const mobula::ActorHandle<Counter>& counter) {
   return mobula::get(counter.call<&Counter::value>());
 }
 // [/handles]
+
+// [deadlock]
+struct Shop {
+  mobula::ActorHandle<Shop> self;
+  void know(const mobula::ActorHandle<Shop>& me) { self = me; }
+  int stock() { return 3; }
+  int order() {
+    try {
+      return mobula::get(self.call<&Shop::stock>());
+    } catch (const mobula::ActorDeadlockError& e) {
+      std::puts(e.what());  // .. actor Shop (id ..) in Shop::order -> actor Shop (id ..), ..
+      return stock();
+    }
+  }
+};
+// [/deadlock]
 
 struct Picky {
   explicit Picky(const std::string& name) {
@@ -82,5 +99,8 @@ int main(int argc, char** argv) {
   mobula::kill(counter);  // at once; later and pending calls fail with ActorDiedError
   const bool dead = !mobula::try_get(counter.call<&Counter::value>());
   // [/kill]
+  const auto shop = mobula::actor<Shop>();
+  shop.call<&Shop::know>(shop);
+  if (mobula::get(shop.call<&Shop::order>()) != 3) return 1;
   return told && dead && train(30).at(3) > 2.99 ? 0 : 1;
 }

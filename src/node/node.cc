@@ -33,6 +33,8 @@ constexpr int kTickMs = 5;          // between looks while something waits
 constexpr int kQuietLooks = 20;     // then the daemon sleeps until it is rung
 constexpr int kOrphanTickMs = 200;  // while a dead process's ledgers stand
 constexpr core::Time kSurveyPause = std::chrono::milliseconds(500);  // while workers are surplus
+constexpr int kDeadlockTickMs =
+    100;  // while an actor waits in a call: for circles without a last step
 constexpr int kLeaveGraceMs = 300;  // for workers to end by themselves
 
 }  // namespace
@@ -124,6 +126,7 @@ bool Node::start(const wire::Message& message) {
   MOBULA_CHECK(self && participant);
   memory_.process(*self).pid = static_cast<std::uint32_t>(::getpid());
   recovery_ = std::make_unique<Recovery>(memory_, *tables_, *objects_, *participant);
+  waits_ = std::make_unique<WaitSurvey>(memory_, *tables_);
   const auto driver = tables_->open_process(shm::ProcessRole::Driver);
   MOBULA_CHECK(driver == kDriverProcess);
   memory_.process(kDriverProcess).pid = static_cast<std::uint32_t>(driver_pid);
@@ -156,6 +159,7 @@ int Node::run() {
     int timeout = -1;
     if (started) {
       look_round();
+      look_for_deadlocks();
       const bool ledgers_left = recovery_->settle_orphans();
       const bool orphans = objects_->look_after(now()) || ledgers_left;
       quiet_looks_ = busy_ ? 0 : quiet_looks_ + 1;
@@ -167,6 +171,7 @@ int Node::run() {
       look_round();
       if (busy_ && !was_busy) timeout = kTickMs;
       timeout = until_next_look(timeout);
+      if ((timeout < 0 || timeout > kDeadlockTickMs) && an_actor_waits()) timeout = kDeadlockTickMs;
     }
     epoll_event events[64];
     const int n = ::epoll_wait(epoll_, events, 64, timeout);

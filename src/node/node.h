@@ -26,6 +26,7 @@
 #include "node/session_directory.h"
 #include "node/spiller.h"
 #include "node/tables.h"
+#include "node/wait_survey.h"
 #include "shm/memory_use.h"
 #include "wire/local_protocol.h"
 
@@ -96,6 +97,8 @@ class Node {
   void sample_worker(std::uint32_t process, Worker& worker, bool wanted, bool survey);
   void serve_actors();
   void end_condemned();
+  bool an_actor_waits() const;
+  void look_for_deadlocks();
   void step(const core::WorkerEvent& event);
   void carry_out(const core::WorkerActions& actions);
   void start_worker(std::optional<core::ClassId> actor);
@@ -143,6 +146,8 @@ class Node {
   std::unique_ptr<Spiller> spiller_;  // nullptr: objects are never spilled
   std::unique_ptr<ObjectMemory> objects_;
   std::unique_ptr<Recovery> recovery_;
+  std::unique_ptr<WaitSurvey> waits_;
+  std::uint64_t deadlocks_ = 0;  // found so far
   core::WorkerAllotment allotment_;
   std::deque<core::WorkerEvent> facts_;  // not stepped yet
   bool stepping_ = false;

@@ -136,4 +136,37 @@ void Node::serve_actors() {
   }
 }
 
+bool Node::an_actor_waits() const {
+  return std::any_of(workers_.begin(), workers_.end(),
+                     [](const auto& entry) { return entry.second.actor && entry.second.blocked; });
+}
+
+// Who closes a circle of calls rings us when it goes to sleep, so we look at once, and again at the
+// next tick to be sure.
+void Node::look_for_deadlocks() {
+  if (!an_actor_waits()) return;
+  std::map<std::uint32_t, std::uint32_t> actors;
+  for (const auto& [id, actor] : actors_) {
+    if (!actor.dead && actor.worker != shm::kNone) actors.emplace(id, actor.worker);
+  }
+  for (const WaitSurvey::Deadlock& found : waits_->look(actors)) {
+    const std::uint64_t number = ++deadlocks_;
+    shm::DeadlockNote& note = memory_.header().deadlocks[number % shm::kDeadlocksKept];
+    note.number.store(0);
+    std::atomic_thread_fence(std::memory_order_release);
+    const std::size_t steps = found.steps.size();
+    for (std::size_t i = 0; i < std::min<std::size_t>(steps, shm::kDeadlockSteps); ++i) {
+      const bool last = i + 1 == shm::kDeadlockSteps;  // the call itself is never left out
+      const shm::Record& record = memory_.record(found.steps[last ? steps - 1 : i].slot);
+      note.step[i].scheduling_class.store(record.scheduling_class, std::memory_order_relaxed);
+      note.step[i].kind.store(static_cast<std::uint32_t>(record.kind), std::memory_order_relaxed);
+      note.step[i].function.store(record.function, std::memory_order_relaxed);
+    }
+    note.steps.store(static_cast<std::uint32_t>(steps), std::memory_order_relaxed);
+    note.number.store(number, std::memory_order_release);
+    recovery_->fail_deadlocked(found.call, number);
+  }
+  if (waits_->suspects()) busy_ = true;
+}
+
 }  // namespace mobula::node

@@ -253,6 +253,15 @@ void Recovery::fail(Record& record, Address address, const shm::CompactError& er
   }
 }
 
+void Recovery::fail_deadlocked(Address call, std::uint64_t number) {
+  Record& record = memory_.record(call.slot);
+  const std::uint32_t cls = record.scheduling_class;
+  fail(record, call,
+       {static_cast<std::uint32_t>(ErrorCode::kActorDeadlock), 0, 0, 0, 0, cls, number});
+  // It may have held back the calls behind it.
+  shm::doorbell::ring(memory_, memory_.scheduling_class(cls), shm::doorbell::kDeepBacklog);
+}
+
 void Recovery::cancel_children(std::uint32_t process, Record& record) {
   const std::uint64_t how = record.state.load(std::memory_order_acquire);
   if (!(how & word::kCancelled) || !(how & word::kCancelChildren)) return;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <map>
@@ -53,6 +54,7 @@ void register_standard() {
   add(typeid(std::out_of_range), &rethrow_as<std::out_of_range>);
   add(typeid(Error), &rethrow_as<Error>);
   add(typeid(ActorDiedError), &rethrow_as<ActorDiedError>);
+  add(typeid(ActorDeadlockError), &rethrow_as<ActorDeadlockError>);
   add(typeid(ActorUnavailableError), &rethrow_as<ActorUnavailableError>);
   add(typeid(TaskCancelledError), &rethrow_as<TaskCancelledError>);
   add(typeid(GetTimeoutError), &rethrow_as<GetTimeoutError>);
@@ -194,6 +196,34 @@ std::string describe_attempts(std::uint32_t attempts) {
                        : "it was tried " + std::to_string(attempts) + " times";
 }
 
+// "actor Counter (id ..) in total -> task sum -> actor Counter (id ..), asked for add"
+std::string describe_circle(const shm::Memory& memory, std::uint64_t number) {
+  const shm::DeadlockNote& note = memory.header().deadlocks[number % shm::kDeadlocksKept];
+  std::string text;
+  const bool there = note.number.load(std::memory_order_acquire) == number;
+  const std::uint32_t steps = note.steps.load(std::memory_order_relaxed);
+  const std::uint32_t listed = std::min(steps, shm::kDeadlockSteps);
+  for (std::uint32_t i = 0; i < listed && there; ++i) {
+    const shm::DeadlockNote::Step& step = note.step[i];
+    const detail::FunctionInfo* function =
+        find_function(step.function.load(std::memory_order_relaxed));
+    const std::string name(function ? function->name : "(unknown)");
+    const bool last = i + 1 == listed;
+    if (i > 0) text += last && steps > listed ? " -> .. -> " : " -> ";
+    if (step.kind.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(shm::Kind::Task)) {
+      text += "task " + name;
+      continue;
+    }
+    const shm::SchedulingClass& cls =
+        memory.scheduling_class(step.scheduling_class.load(std::memory_order_relaxed));
+    text += "actor " + std::string(cls.name) + " (id " + hex(cls.creation.load()) + ")" +
+            (last ? ", asked for " : " in ") + name;
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);  // as a seqlock's reader
+  if (there && note.number.load(std::memory_order_relaxed) == number) return text;
+  return "many such circles were found since, and this one's steps are not kept";
+}
+
 }  // namespace
 
 void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
@@ -257,6 +287,11 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
   if (code == ErrorCode::kTaskCancelled && error.detail != 0) {
     throw TaskCancelledError("task " + origin() + " was cancelled, and task " + task_name +
                              " needs its value");
+  }
+  if (code == ErrorCode::kActorDeadlock) {
+    throw ActorDeadlockError("a call can never run, since calls wait for each other: " +
+                             describe_circle(memory, error.detail) +
+                             ". Let a method return the Ref instead of getting it");
   }
   throw_by_code(code, "task " + task_name + " failed");
 }

@@ -40,6 +40,21 @@ struct Bell {
   std::atomic<std::uint32_t> value;
 };
 
+// Which calls waited for each other when one of them was failed for it: what each thread of the
+// circle ran, then the call itself. Written by the daemon, `number` last; read while it may be
+// replaced, so that `number` is to be the same before and after.
+inline constexpr std::uint32_t kDeadlocksKept = 64;
+inline constexpr std::uint32_t kDeadlockSteps = 12;
+struct DeadlockNote {
+  std::atomic<std::uint64_t> number;  // counts from 1; number n lies at n % kDeadlocksKept
+  std::atomic<std::uint32_t> steps;  // above kDeadlockSteps the middle is left out
+  struct Step {
+    std::atomic<std::uint32_t> scheduling_class;
+    std::atomic<std::uint32_t> kind;  // shm::Kind
+    std::atomic<std::uint64_t> function;
+  } step[kDeadlockSteps];
+};
+
 struct ControlHeader {
   std::uint64_t magic;  // written last by the daemon
   std::uint64_t
@@ -60,6 +75,8 @@ struct ControlHeader {
   alignas(kCacheLine) std::atomic<std::uint32_t> open_crashes;
   // 1: the driver has left; whoever waits gives up.
   alignas(kCacheLine) std::atomic<std::uint32_t> session_over;
+
+  DeadlockNote deadlocks[kDeadlocksKept];
 };
 
 inline constexpr std::uint32_t kHoldSegmentsMax = 16;

@@ -1,0 +1,56 @@
+// Finds calls of actors that can never run, since their actor waits, round some corners, for them.
+//
+// It reads who runs what (intents) and who sleeps for what (wait notes) from shared memory, while
+// all that goes on changing, and lets core::WaitGraph decide. A wait that was seen ends only when
+// its records are final. So a circle that is seen twice, of records that are not final yet, stood
+// all the time between; what was read from two moments at once does not look the same twice.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "core/wait_graph.h"
+#include "node/tables.h"
+#include "shm/memory.h"
+
+namespace mobula::node {
+
+class WaitSurvey {
+ public:
+  WaitSurvey(const shm::Memory& memory, const Tables& tables) : memory_(memory), tables_(tables) {}
+
+  struct Deadlock {
+    std::vector<core::WaitNode> circle;  // begins with the call
+    shm::Address call;  // not claimed: it can be failed, which breaks the circle
+    std::vector<shm::Address> steps;  // what the threads of the circle run, then the call
+  };
+  // `actors`: the processes of living actors, by class. What was seen by the last look, too.
+  std::vector<Deadlock> look(const std::map<std::uint32_t, std::uint32_t>& actors);
+  // By the last look: there are circles to look at again soon.
+  bool suspects() const { return !suspected_.empty(); }
+
+ private:
+  using Node = core::WaitNode;
+
+  void follow(Node from);
+  void explore(Node node);
+  void explore_thread(std::uint32_t participant);
+  void explore_record(shm::Address address);
+  std::vector<Node> arguments_of(const shm::Record& record) const;
+  void add_queue(shm::Address call, const shm::Record& record, std::vector<Node>& targets) const;
+  // The thread of a process that runs a task; kNone: none does.
+  std::uint32_t runner_of(std::uint32_t process) const;
+  Deadlock describe(std::vector<Node> circle) const;
+  bool begin_with_call(std::vector<Node>& circle) const;
+  bool is_open_call(Node node) const;
+
+  const shm::Memory& memory_;
+  const Tables& tables_;
+  const std::map<std::uint32_t, std::uint32_t>* actors_ = nullptr;  // for the length of a look
+  core::WaitGraph graph_;
+  std::vector<Node> open_;  // named by the graph, not explored yet
+  std::vector<std::vector<Node>> suspected_;
+};
+
+}  // namespace mobula::node
