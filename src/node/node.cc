@@ -110,8 +110,9 @@ bool Node::start(const wire::Message& message) {
   cpu_set_t cpus;
   const int cores = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
   tables_ = std::make_unique<Tables>(memory_, session, static_cast<std::uint32_t>(cores));
-  const std::uint64_t disk =
-      spill_limit.empty() ? ~std::uint64_t{0} : static_cast<std::uint64_t>(spill_limit.mapped());
+  constexpr double kAllThereIs = 1ull << 62;
+  const auto disk = static_cast<std::uint64_t>(
+      spill_limit.empty() ? kAllThereIs : std::min(spill_limit.mapped(), kAllThereIs));
   if (disk > 0) {
     std::string folder(text.substr(std::min(folder_at + 1, text.size())));
     if (folder.empty()) folder = Spiller::default_folder();

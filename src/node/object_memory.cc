@@ -19,12 +19,12 @@ constexpr std::uint64_t kFileMax = std::uint64_t{1} << 46;
 constexpr double kSpillAhead = 0.8;  // of the capacity: above it, spilling begins before it must
 constexpr std::uint64_t kInFlightMax = 512 << 20;  // bytes ordered to disk at a time
 constexpr std::size_t kSweepBudget = 16384;        // extents looked at in one call
-// A request of up to this part of the capacity need not stand in line: whoever waits for much
-// memory may be waiting for somebody who needs a little to go on.
+// A request of up to this part of the capacity need not stand in line.
 constexpr std::uint64_t kSmallPart = 64;
 constexpr auto kForgotten = 200ms;  // an asker that has not asked again for so long has given up
 constexpr auto kDiskPause = 500ms;  // before a disk that refused is tried again
 constexpr auto kAheadPause = 20ms;
+constexpr auto kLookCost = 100ns;  // of one extent, about: looks take a bounded part of the time
 
 std::uint64_t whole_pages(std::uint64_t bytes) {
   return (bytes + shm::kPage - 1) / shm::kPage * shm::kPage;
@@ -59,9 +59,9 @@ ObjectMemory::Answer ObjectMemory::lease(std::uint32_t process, std::uint64_t si
             "an object of " + std::to_string(size) + " bytes is larger than the object store of " +
                 std::to_string(capacity) + " bytes; Config.object_store_memory sets its size"};
   }
-  if (!its_turn(process, whole, now) || !make_room(whole, now))
-    return must_wait(process, size, now);
-  leave_line(process);
+  if (!its_turn(process, whole, now)) return {Outcome::Later, 0, {}};
+  if (!make_room(whole, now)) return must_wait(process, whole, now);
+  leave_line(process, whole);
   const auto offset = take_range(whole);
   const auto entry = [&]() -> std::optional<std::uint32_t> {
     if (!free_extents_.empty()) return free_extents_.back();
@@ -107,35 +107,46 @@ ObjectMemory::Answer ObjectMemory::lease(std::uint32_t process, std::uint64_t si
     words()[b].store(shm::block::free(generation));
   e.word_one.store(shm::block::free(generation));
   e.touched.store(1);
+  e.spillable = spillable ? 1 : 0;
+  memory_.pins(process, i).fetch_add(1);  // the lessee's, until it has taken a block
   e.residency.store(static_cast<std::uint32_t>(Residency::Resident));
   e.lessee.store(process);
   e.in_use.store(1);
   resident_ += whole;
+  fresh_ += whole;
   leased_to_[i] = process;
   if (spillable && spiller_) plan_.arrived(i, whole);
   return {Outcome::Granted, i, {}};
 }
 
-// In order of arrival, for who asks for much.
+// In order of arrival, for who asks for much. Not its turn: it stands in line.
 bool ObjectMemory::its_turn(std::uint32_t process, std::uint64_t bytes, Time now) {
   std::erase_if(line_, [&](const Asker& asker) { return now - asker.seen > kForgotten; });
-  if (bytes <= memory_.object_capacity() / kSmallPart) return true;
-  return line_.empty() || line_.front().process == process;
+  if (bytes <= memory_.object_capacity() / kSmallPart || line_.empty()) return true;
+  const Asker& me = stand_in_line(process, bytes, now);
+  return &*std::find_if(line_.begin(), line_.end(),
+                        [&](const Asker& asker) { return &asker == &me || !asker.stuck; }) == &me;
 }
 
-void ObjectMemory::leave_line(std::uint32_t process) {
-  std::erase_if(line_, [&](const Asker& asker) { return asker.process == process; });
+ObjectMemory::Asker& ObjectMemory::stand_in_line(std::uint32_t process, std::uint64_t bytes,
+                                                 Time now) {
+  for (Asker& asker : line_) {
+    if (asker.process != process || asker.bytes != bytes) continue;
+    asker.seen = now;
+    return asker;
+  }
+  return line_.emplace_back(Asker{process, bytes, now, false});
+}
+
+void ObjectMemory::leave_line(std::uint32_t process, std::uint64_t bytes) {
+  std::erase_if(
+      line_, [&](const Asker& asker) { return asker.process == process && asker.bytes == bytes; });
 }
 
 ObjectMemory::Answer ObjectMemory::must_wait(std::uint32_t process, std::uint64_t bytes, Time now) {
-  const auto known = std::find_if(line_.begin(), line_.end(),
-                                  [&](const Asker& a) { return a.process == process; });
-  if (known != line_.end()) {
-    known->seen = now;
-  } else {
-    line_.push_back({process, now});
-  }
-  if (leaving_ > 0) return {Outcome::Later, 0, {}};
+  Asker& me = stand_in_line(process, bytes, now);
+  me.stuck = leaving_ == 0;
+  if (!me.stuck) return {Outcome::Later, 0, {}};
   const std::string wanted = std::to_string(bytes) + " bytes are wanted, " +
                              std::to_string(bytes_free()) + " of " +
                              std::to_string(memory_.object_capacity()) + " are free";
@@ -216,7 +227,7 @@ void ObjectMemory::settle(std::uint32_t extent, Residency residency) {
 
 // Under pressure: what processes keep for reuse and do not use.
 void ObjectMemory::reclaim_unused(Time now) {
-  if (now < reclaimed_at_ + 1ms + next_extent_ * 100ns) return;
+  if (now < reclaimed_at_ + 1ms + next_extent_ * kLookCost) return;
   reclaimed_at_ = now;
   for (std::uint32_t i = 0; i < next_extent_; ++i) {
     Extent& e = memory_.extent(i);
@@ -312,14 +323,13 @@ void ObjectMemory::process_died(std::uint32_t process) {
   sweep();
 }
 
-// Takes back orphans that nobody uses any more. True: some are left.
-bool ObjectMemory::sweep() {
+// Takes back orphans that nobody uses any more.
+void ObjectMemory::sweep() {
   for (std::size_t looks = std::min(orphans_.size(), kSweepBudget); looks > 0; --looks) {
     const std::uint32_t i = orphans_.front();
     orphans_.pop_front();
     if (!try_reclaim(i)) orphans_.push_back(i);
   }
-  return !orphans_.empty();
 }
 
 // ---- To disk and back.
@@ -354,16 +364,17 @@ void ObjectMemory::spill(std::uint64_t bytes) {
 void ObjectMemory::begin_spill(std::uint32_t i) {
   Extent& e = memory_.extent(i);
   if (!leave(i)) return plan_.arrived(i, e.size);
-  // Its lessee finds it gone, and takes no further block there.
-  const bool leased = e.lessee.exchange(shm::kNone) != shm::kNone;
-  if (leased) orphans_.push_back(i);
   DiskJob job;
   job.order = DiskJob::Order::Write;
   job.extent = i;
   job.whole = {e.offset, e.size};
   job.runs = runs_of(e);
   for (const ByteRange& run : job.runs) job.bytes += run.size;
-  if (job.bytes == 0) return settle(i, Residency::Resident);  // the next sweep takes it back
+  if (job.bytes == 0) {
+    if (e.lessee.load() == shm::kNone)  // the next sweep takes it back
+      return settle(i, Residency::Resident);
+    return free_extent(i);
+  }
   const auto place = file_.allocate(job.bytes);
   if (!place) {
     disk_refused_until_ = Time::max();
@@ -372,6 +383,8 @@ void ObjectMemory::begin_spill(std::uint32_t i) {
     plan_.arrived(i, e.size);
     return settle(i, Residency::Resident);
   }
+  // Its lessee finds it gone, and takes no further block there.
+  if (e.lessee.exchange(shm::kNone) != shm::kNone) orphans_.push_back(i);
   job.file_offset = *place;
   leaving_ += e.size;
   spiller_->post(std::move(job));
@@ -402,18 +415,22 @@ ObjectMemory::Answer ObjectMemory::restore(std::uint32_t process, std::uint32_t 
   switch (static_cast<Residency>(e.residency.load())) {
     case Residency::Spilled: break;
     case Residency::Lost:
+      leave_line(process, e.size);
       return {Outcome::Lost, 0,
-              "an object that was spilled to disk came back damaged: its checksum is wrong"};
-    default: return {Outcome::Granted, i, {}};
+              "an object that was spilled to disk came back damaged (its checksum is wrong), or "
+              "could not be read"};
+    default:  // another reader was faster
+      leave_line(process, e.size);
+      return {Outcome::Granted, i, {}};
   }
   if (now < memory_refused_until_) {
     return {Outcome::NoMemory, 0,
             "the machine has no memory left to bring " + std::to_string(e.size) +
                 " bytes of the object store back from disk"};
   }
-  if (!its_turn(process, e.size, now) || !make_room(e.size, now))
-    return must_wait(process, e.size, now);
-  leave_line(process);
+  if (!its_turn(process, e.size, now)) return {Outcome::Later, 0, {}};
+  if (!make_room(e.size, now)) return must_wait(process, e.size, now);
+  leave_line(process, e.size);
   const std::uint64_t pages = resident_ + warm_.free_bytes() + e.size;
   if (pages > memory_.object_capacity()) drop_warm(pages - memory_.object_capacity());
   resident_ += e.size;
@@ -465,6 +482,22 @@ void ObjectMemory::forget_disk(std::uint32_t i) {
   spiller_->post(std::move(job));
 }
 
+// Only as much as was leased: what is brought back does not drive out others while all of it fits.
+void ObjectMemory::spill_ahead(Time now) {
+  const auto ahead =
+      static_cast<std::uint64_t>(static_cast<double>(memory_.object_capacity()) * kSpillAhead);
+  if (resident_ - leaving_ <= ahead) fresh_ = 0;
+  if (!spiller_ || fresh_ == 0 || now < spilled_ahead_at_ + kAheadPause ||
+      now < disk_refused_until_)
+    return;
+  spilled_ahead_at_ = now;
+  reclaim_unused(now);
+  if (resident_ - leaving_ <= ahead) return;
+  const std::uint64_t bytes = std::min(resident_ - leaving_ - ahead, fresh_);
+  fresh_ -= bytes;
+  spill(bytes);
+}
+
 bool ObjectMemory::look_after(Time now) {
   if (spiller_) {
     for (DiskResult& result : spiller_->take_results()) {
@@ -472,16 +505,12 @@ bool ObjectMemory::look_after(Time now) {
                                                 : end_restore(std::move(result), now);
     }
   }
-  const bool orphans = sweep();
-  const auto ahead =
-      static_cast<std::uint64_t>(static_cast<double>(memory_.object_capacity()) * kSpillAhead);
-  if (spiller_ && resident_ - leaving_ > ahead && now >= spilled_ahead_at_ + kAheadPause &&
-      now >= disk_refused_until_) {
-    spilled_ahead_at_ = now;
-    reclaim_unused(now);
-    if (resident_ - leaving_ > ahead) spill(resident_ - leaving_ - ahead);
+  if (now >= swept_at_ + 1ms + orphans_.size() * kLookCost) {
+    swept_at_ = now;
+    sweep();
   }
-  return orphans;
+  spill_ahead(now);
+  return !orphans_.empty();
 }
 
 std::uint64_t ObjectMemory::bytes_available() const {

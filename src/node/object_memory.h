@@ -8,8 +8,9 @@
 //
 // A request is met from warm ranges, then by dropping warm ranges for fresh pages, then by what
 // processes lease and do not use, then by spilling what was not used for longest
-// (core/spill_plan.h). Who has to wait asks again; the oldest large request goes first, so that
-// small ones cannot starve it.
+// (core/spill_plan.h). Who has to wait asks again. Large requests are met in the order in which
+// they came; small ones pass them, since whoever waits for much memory may be waiting for somebody
+// who needs a little to go on.
 #pragma once
 
 #include <chrono>
@@ -50,8 +51,8 @@ class ObjectMemory {
     std::uint32_t extent = 0;
     std::string text;  // for people, unless granted or later
   };
-  // Memory for a process: `block_size` 0: one block. `spillable`: the daemon never reads it
-  // (values that contain refs are read when they are dropped, and stay).
+  // Memory for a process, pinned once for it: `block_size` 0: one block. `spillable`: the daemon
+  // never reads it (values that contain refs are read when they are dropped, and stay).
   Answer lease(std::uint32_t process, std::uint64_t size, std::uint64_t block_size, bool spillable,
                Time now);
   // Brings an extent back from disk; granted: it is there, or on its way.
@@ -86,11 +87,14 @@ class ObjectMemory {
   };
   struct Asker {  // waits for memory
     std::uint32_t process;
+    std::uint64_t bytes;
     Time seen;  // asked last
+    bool stuck;  // nothing can be done for it at present: others may pass
   };
 
+  Asker& stand_in_line(std::uint32_t process, std::uint64_t bytes, Time now);
   bool its_turn(std::uint32_t process, std::uint64_t bytes, Time now);
-  void leave_line(std::uint32_t process);
+  void leave_line(std::uint32_t process, std::uint64_t bytes);
   Answer must_wait(std::uint32_t process, std::uint64_t bytes, Time now);
   bool make_room(std::uint64_t bytes, Time now);
   std::optional<std::uint64_t> take_range(std::uint64_t size);
@@ -98,7 +102,8 @@ class ObjectMemory {
   void reclaim_unused(Time now);
   bool try_reclaim(std::uint32_t extent);
   void free_extent(std::uint32_t extent);
-  bool sweep();
+  void sweep();
+  void spill_ahead(Time now);
 
   std::uint64_t bytes_free() const { return memory_.object_capacity() - resident_; }
   bool unused(shm::Extent& extent) const;
@@ -132,7 +137,9 @@ class ObjectMemory {
   std::unordered_map<std::uint32_t, OnDisk> on_disk_;
   std::deque<std::uint32_t> orphans_;  // extents without a lessee, looked at in turn
   std::deque<Asker> line_;
+  std::uint64_t fresh_ = 0;  // bytes leased since the store was last below kSpillAhead
   Time reclaimed_at_{};
+  Time swept_at_{};
   Time spilled_ahead_at_{};
   Time disk_refused_until_{}, memory_refused_until_{};
   std::string disk_problem_;

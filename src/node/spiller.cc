@@ -95,7 +95,14 @@ std::string Spiller::default_folder() {
 void Spiller::post(DiskJob job) {
   {
     const std::lock_guard lock(mutex_);
-    jobs_.push_back(std::move(job));
+    // Somebody waits for what is read, and it was written before: it need not wait for what is
+    // written now.
+    const auto at = job.order != DiskJob::Order::Read
+                        ? jobs_.end()
+                        : std::find_if(jobs_.begin(), jobs_.end(), [](const DiskJob& other) {
+                            return other.order != DiskJob::Order::Read;
+                          });
+    jobs_.insert(at, std::move(job));
   }
   changed_.notify_one();
 }
@@ -109,8 +116,12 @@ std::vector<DiskResult> Spiller::take_results() {
 }
 
 void Spiller::run() {
-  // A limit on file sizes shall be an error, not the daemon's end.
-  ::signal(SIGXFSZ, SIG_IGN);
+  // A limit on file sizes shall be an error, not the daemon's end; programs that it starts keep
+  // theirs.
+  sigset_t too_large;
+  ::sigemptyset(&too_large);
+  ::sigaddset(&too_large, SIGXFSZ);
+  ::pthread_sigmask(SIG_BLOCK, &too_large, nullptr);
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [&] { return stop_ || !jobs_.empty(); });

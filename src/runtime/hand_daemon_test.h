@@ -71,7 +71,7 @@ class HandDaemon {
   // Makes entry `i` stand for `size` bytes at `offset`, in blocks of `block_size` (0: one). Its
   // generations go on.
   void lease_extent(std::uint32_t i, std::uint64_t offset, std::uint64_t size,
-                    std::uint64_t block_size) {
+                    std::uint64_t block_size, bool spillable = true) {
     shm::Extent& e = session.memory().extent(i);
     if (e.words == 0) e.words = session.take_heap(shm::kBlocksPerExtentMax * 4);
     auto* words = reinterpret_cast<std::atomic<std::uint32_t>*>(session.memory().heap(e.words));
@@ -85,6 +85,8 @@ class HandDaemon {
     e.blocks = block_size == 0 ? 1
                                : static_cast<std::uint32_t>(std::min<std::uint64_t>(
                                      size / block_size, shm::kBlocksPerExtentMax));
+    e.spillable = spillable ? 1 : 0;
+    session.memory().pins(kProcess, i).fetch_add(1);
     e.lessee.store(kProcess);
     e.in_use.store(1);
   }
@@ -110,7 +112,7 @@ class HandDaemon {
       case wire::Kind::GrowRing: message.c = session.take_heap(message.d * 8); return;
       case wire::Kind::LeaseExtent: {
         const std::uint64_t size = shm::whole_pages(message.c);
-        lease_extent(next_extent_, next_object_, size, message.d);
+        lease_extent(next_extent_, next_object_, size, message.d, message.b != wire::kHoldsRefs);
         next_object_ += size;
         message.a = next_extent_++;
         return;

@@ -92,21 +92,25 @@ void Store::wait_until_resident(std::uint32_t extent) {
 
 // ---- Allocating.
 
-bool Store::still_ours(const shm::Extent& extent, std::uint64_t block_size) const {
+bool Store::still_ours(const Shelf& shelf, const shm::Extent& extent,
+                       std::uint64_t block_size) const {
   return extent.lessee.load(std::memory_order_acquire) == process_.index() &&
+         shelf.holds_refs == (extent.spillable == 0) &&
          (block_size == 0 ? extent.blocks == 1 && extent.block_size == extent.size
                           : extent.block_size == block_size);
 }
 
 // The daemon may have taken the extent back for want of memory, spilled it, or leased its entry
-// anew, even to us for other blocks. What is pinned and resident changes no more.
-bool Store::take(std::uint32_t extent, std::uint32_t block, std::uint64_t block_size,
-                 std::uint64_t size, Place& place) {
+// anew, even to another of our threads for other blocks. What is pinned and resident changes no
+// more.
+bool Store::take(const Shelf& shelf, std::uint32_t extent, std::uint32_t block,
+                 std::uint64_t block_size, std::uint64_t size, Place& place) {
   shm::Memory& memory = process_.memory();
   shm::Extent& e = memory.extent(extent);
   const bool resident = shm::pin(e, memory.pins(process_.index(), extent));
   detail::Pin pin(process_.session(), extent);
-  if (!resident || !still_ours(e, block_size)) return false;
+  if (!resident || !still_ours(shelf, e, block_size) || block >= e.blocks || size > e.block_size)
+    return false;
   const std::uint32_t generation = shm::take_block(memory.block_word(e, block));
   if (generation == shm::kNone) return false;
   place.at = {size, extent, block << 20 | generation};
@@ -115,21 +119,21 @@ bool Store::take(std::uint32_t extent, std::uint32_t block, std::uint64_t block_
   return true;
 }
 
-bool Store::take_from(SizeClass& cls, std::uint64_t size, Place& place) {
+bool Store::take_from(const Shelf& shelf, SizeClass& cls, std::uint64_t size, Place& place) {
   shm::Memory& memory = process_.memory();
   // Each lease is searched from where the last search ended, the current one first.
   for (std::size_t tried = 0; tried < cls.leases.size(); ++tried) {
     const std::size_t number = (cls.current + tried) % cls.leases.size();
     Lease& lease = cls.leases[number];
     shm::Extent& extent = memory.extent(lease.extent);
-    if (!still_ours(extent, cls.block_size)) continue;
+    if (!still_ours(shelf, extent, cls.block_size)) continue;
     const std::uint32_t blocks = extent.blocks;
     for (std::uint32_t i = 0; i < blocks; ++i) {
       const std::uint32_t block = lease.next_block < blocks ? lease.next_block : 0;
       lease.next_block = block + 1;
       if (memory.block_word(extent, block).load(std::memory_order_relaxed) & shm::block::kUsed)
         continue;
-      if (!take(lease.extent, block, cls.block_size, size, place)) break;
+      if (!take(shelf, lease.extent, block, cls.block_size, size, place)) break;
       cls.current = number;
       return true;
     }
@@ -137,17 +141,18 @@ bool Store::take_from(SizeClass& cls, std::uint64_t size, Place& place) {
   return false;
 }
 
-bool Store::take_large(std::vector<std::uint32_t>& large, std::uint64_t size, Place& place) {
+bool Store::take_large(Shelf& shelf, std::uint64_t size, Place& place) {
+  std::vector<std::uint32_t>& large = shelf.large;
   for (std::size_t i = large.size(); i-- > 0;) {
     const std::uint32_t extent = large[i];
     const shm::Extent& e = process_.memory().extent(extent);
-    if (!still_ours(e, 0)) {
+    if (!still_ours(shelf, e, 0)) {
       large.erase(large.begin() + static_cast<std::ptrdiff_t>(i));
       continue;
     }
     if (e.size < size || e.size > 2 * size) continue;
     if (e.word_one.load(std::memory_order_relaxed) & shm::block::kUsed) continue;
-    if (!take(extent, 0, 0, size, place)) continue;
+    if (!take(shelf, extent, 0, 0, size, place)) continue;
     large.erase(large.begin() + static_cast<std::ptrdiff_t>(i));
     large.push_back(extent);
     return true;
@@ -157,14 +162,15 @@ bool Store::take_large(std::vector<std::uint32_t>& large, std::uint64_t size, Pl
 
 // Unlocked meanwhile: other threads need not wait for what this one waits for.
 std::uint32_t Store::lease(const Shelf& shelf, std::uint64_t size, std::uint64_t block_size,
-                           std::unique_lock<std::mutex>& lock) {
+                           std::unique_lock<std::mutex>& lock, detail::Pin& pin) {
   lock.unlock();
   wire::Message message;
   message.kind = wire::Kind::LeaseExtent;
-  message.b = &shelf == &with_refs_ ? wire::kHoldsRefs : 0;
+  message.b = shelf.holds_refs ? wire::kHoldsRefs : 0;
   message.c = size;
   message.d = block_size;
   ask_until_granted(message);
+  pin = {process_.session(), message.a};  // the daemon has counted it
   const shm::Extent& e = process_.memory().extent(message.a);
   if (!process_.memory().open_window(e.offset, e.size)) {
     throw OutOfMemoryError("the machine has no memory left for " + std::to_string(e.size) +
@@ -206,8 +212,9 @@ void Store::ask_until_granted(wire::Message& message) {
 Store::Place Store::allocate_large(Shelf& shelf, std::uint64_t size,
                                    std::unique_lock<std::mutex>& lock) {
   Place place;
-  while (!take_large(shelf.large, size, place)) {
-    const std::uint32_t extent = lease(shelf, size, 0, lock);
+  detail::Pin pin;
+  while (!take_large(shelf, size, place)) {
+    const std::uint32_t extent = lease(shelf, size, 0, lock, pin);
     std::erase(shelf.large, extent);
     shelf.large.push_back(extent);
   }
@@ -220,15 +227,16 @@ Store::Place Store::allocate_small(Shelf& shelf, std::uint64_t size,
   const std::uint64_t block = block_size_of(class_of(size));
   cls.block_size = block;
   Place place;
-  while (!take_from(cls, size, place)) {
+  detail::Pin pin;
+  while (!take_from(shelf, cls, size, place)) {
     std::erase_if(cls.leases, [&](const Lease& old) {
-      return !still_ours(process_.memory().extent(old.extent), block);
+      return !still_ours(shelf, process_.memory().extent(old.extent), block);
     });
     // The more is in use the larger the next lease, so that searches stay rare.
     const std::uint64_t blocks = std::uint64_t{64}
                                  << std::min<std::size_t>(cls.leases.size() / 4, 5);
-    const std::uint32_t extent =
-        lease(shelf, std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block, lock);
+    const std::uint32_t extent = lease(
+        shelf, std::clamp<std::uint64_t>(block * blocks, 256 << 10, 4 << 20), block, lock, pin);
     // Its entry may have been ours before, with more blocks: the search begins anew.
     std::erase_if(cls.leases, [&](const Lease& old) { return old.extent == extent; });
     cls.leases.push_back({extent});

@@ -52,27 +52,29 @@ class Store {
   };
   static constexpr int kClasses = 22;
   struct Shelf {  // leases for one kind of value
+    bool holds_refs;
     SizeClass classes[kClasses];
     std::vector<std::uint32_t> large;  // extents of one block, lately used last
   };
 
   Place allocate_small(Shelf& shelf, std::uint64_t size, std::unique_lock<std::mutex>& lock);
   Place allocate_large(Shelf& shelf, std::uint64_t size, std::unique_lock<std::mutex>& lock);
-  bool take_from(SizeClass& cls, std::uint64_t size, Place& place);
-  bool take_large(std::vector<std::uint32_t>& large, std::uint64_t size, Place& place);
-  // Takes a block if the extent is ours, in memory, and cut as we believe (0: one block).
-  bool take(std::uint32_t extent, std::uint32_t block, std::uint64_t block_size, std::uint64_t size,
-            Place& place);
-  bool still_ours(const shm::Extent& extent, std::uint64_t block_size) const;
+  bool take_from(const Shelf& shelf, SizeClass& cls, std::uint64_t size, Place& place);
+  bool take_large(Shelf& shelf, std::uint64_t size, Place& place);
+  // Takes a block if the extent is ours, in memory, and as we believe (block_size 0: one block).
+  bool take(const Shelf& shelf, std::uint32_t extent, std::uint32_t block, std::uint64_t block_size,
+            std::uint64_t size, Place& place);
+  bool still_ours(const Shelf& shelf, const shm::Extent& extent, std::uint64_t block_size) const;
+  // The extent stays ours while `pin` lives.
   std::uint32_t lease(const Shelf& shelf, std::uint64_t size, std::uint64_t block_size,
-                      std::unique_lock<std::mutex>& lock);
+                      std::unique_lock<std::mutex>& lock, detail::Pin& pin);
   void ask_until_granted(wire::Message& message);
   void wait_until_resident(std::uint32_t extent);
 
   Process& process_;
   std::mutex mutex_;
-  Shelf plain_;
-  Shelf with_refs_;
+  Shelf plain_{false, {}, {}};
+  Shelf with_refs_{true, {}, {}};
 };
 
 }  // namespace mobula::runtime

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mobula/error.h"
@@ -135,6 +136,104 @@ TEST_CASE("an entry that was leased anew for values of another size is not taken
     CHECK(end == kWell);
     CHECK(leases >= 3);
   }
+}
+
+TEST_CASE("an entry that was leased anew for values without refs gets none with refs") {
+  for (const std::uint64_t size : {std::uint64_t{300}, 1 * kMiB}) {
+    CAPTURE(size);
+    HandDaemon daemon;
+    int leases = 0;
+    const auto end = daemon.run(
+        [&](Process& process) {
+          process.memory().give_back(process.store().allocate(size, true).at);
+          // The daemon has taken the entry back and leases it anew, cut as it was.
+          const Store::Place plain = process.store().allocate(size, false);
+          MOBULA_CHECK(plain.at.extent == 0);
+          process.memory().give_back(plain.at);
+          const Store::Place with_refs = process.store().allocate(size, true);
+          MOBULA_CHECK(with_refs.at.extent == 1);
+          MOBULA_CHECK(process.memory().extent(1).spillable == 0);
+        },
+        [&](wire::Message& message) {
+          if (message.kind != wire::Kind::LeaseExtent) return false;
+          message.a = leases < 2 ? 0 : 1;
+          daemon.lease_extent(message.a, message.a * 4 * kMiB, shm::whole_pages(message.c),
+                              message.d, message.b != wire::kHoldsRefs);
+          ++leases;
+          return true;
+        });
+    CHECK(end == kWell);
+    CHECK(leases == 3);
+  }
+}
+
+// Pins of a test's own process.
+std::uint32_t pins(Process& process, std::uint32_t extent) {
+  return process.memory().pins(kProcess, extent).load();
+}
+
+TEST_CASE("a place is pinned while somebody holds it, and its copies count") {
+  HandDaemon daemon;
+  const auto end = daemon.run([](Process& process) {
+    for (const std::uint64_t size : {std::uint64_t{300}, 1 * kMiB}) {
+      Store::Place place = process.store().allocate(size, false);
+      const std::uint32_t extent = place.at.extent;
+      MOBULA_CHECK(pins(process, extent) == 1);
+      {
+        const Store::Place copy = place;
+        detail::Pin read;
+        process.store().read(place.at, read);
+        MOBULA_CHECK(pins(process, extent) == 3);
+        const detail::Pin moved = std::move(read);
+        MOBULA_CHECK(pins(process, extent) == 3);
+      }
+      MOBULA_CHECK(pins(process, extent) == 1);
+      place = {};
+      MOBULA_CHECK(pins(process, extent) == 0);
+    }
+  });
+  CHECK(end == kWell);
+}
+
+TEST_CASE("a reader waits until its object is back, and is told when it cannot be") {
+  HandDaemon daemon;
+  shm::Memory& memory = daemon.session.memory();
+  const auto set = [&](shm::Residency residency) {
+    memory.extent(0).residency.store(static_cast<std::uint32_t>(residency));
+  };
+  int asked = 0;
+  const auto end = daemon.run(
+      [&](Process& process) {
+        const shm::StoredAt at = process.store().allocate(1 * kMiB, false).at;
+        detail::Pin pin;
+        set(shm::Residency::Spilled);
+        MOBULA_CHECK(process.store().read(at, pin) == process.memory().object(0));
+        MOBULA_CHECK(memory.extent(0).residency.load() ==
+                     static_cast<std::uint32_t>(shm::Residency::Resident));
+        pin = {};
+        set(shm::Residency::Lost);
+        try {
+          process.store().read(at, pin);
+          MOBULA_CHECK(!"it is lost");
+        } catch (const ObjectLostError& e) {
+          MOBULA_CHECK(std::string_view(e.what()) == "damaged");
+        }
+        pin = {};
+        MOBULA_CHECK(pins(process, 0) == 0);
+      },
+      [&](wire::Message& message) {
+        if (message.kind != wire::Kind::RestoreExtent) return false;
+        MOBULA_CHECK(message.a == 0);
+        // First there is no memory, then it is on its way, then there.
+        switch (++asked) {
+          case 1: message.status = wire::Status::Later; break;
+          case 2: set(shm::Residency::Resident); break;
+          default: message.status = wire::Status::ObjectLost; message.set_text("damaged");
+        }
+        return true;
+      });
+  CHECK(end == kWell);
+  CHECK(asked == 3);
 }
 
 TEST_CASE(

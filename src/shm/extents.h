@@ -18,7 +18,8 @@
 // Only the daemon moves it, and only out of Resident while nobody has a pin: it writes Leaving and
 // then reads all counts; a reader raises its count and then reads the residency. Both are
 // sequentially consistent, so at least one of them sees the other (Dekker), and the daemon gives
-// way. So an extent that is pinned and Resident stays where it is and whose it is.
+// way. So an extent that is pinned and Resident stays where it is and whose it is. A lease comes
+// with one pin, so that it cannot be taken back before its first block is taken.
 //
 // Crash safety: a block that its lessee took and did not name in a record is found when the lessee
 // dies, by comparing the used blocks of its extents with all records.
@@ -44,6 +45,7 @@ struct alignas(kCacheLine) Extent {
   std::atomic<std::uint32_t> word_one;  // the only block's word, when there is one block
   std::atomic<std::uint32_t> residency;  // Residency; the daemon's; who waits for it sleeps on it
   std::atomic<std::uint32_t> touched;  // 1: pinned since the daemon last looked for what to spill
+  std::uint32_t spillable;  // 1: of values without refs; written before the lease
 };
 static_assert(sizeof(Extent) == 64);
 
