@@ -319,7 +319,9 @@ void kill_actor(ActorAddress actor, std::uint64_t session) {
 }
 
 OpenBuffer open_buffer(std::uint64_t size) {
-  // As a vector of bytes is encoded: a count, then the bytes on a cache line of their own.
+  // As a vector of bytes is encoded: a count, then the bytes where such a block begins.
+  const std::size_t alignment = block_alignment<std::byte>(size);
+  const std::size_t begin = (sizeof size + alignment - 1) / alignment * alignment;
   Process& process = runtime::require_process();
   if (size > process.memory().object_capacity()) {
     throw ObjectStoreFullError("a buffer of " + std::to_string(size) +
@@ -327,10 +329,10 @@ OpenBuffer open_buffer(std::uint64_t size) {
                                std::to_string(process.memory().object_capacity()) +
                                " bytes; Config.object_store_memory sets its size");
   }
-  const runtime::Store::Place place = process.store().allocate(size + shm::kCacheLine);
-  std::memset(place.data, 0, shm::kCacheLine);
+  const runtime::Store::Place place = process.store().allocate(begin + size);
+  std::memset(place.data, 0, begin);
   std::memcpy(place.data, &size, sizeof size);
-  OpenBuffer buffer{place.data + shm::kCacheLine, size, process.session(), {}};
+  OpenBuffer buffer{place.data + begin, size, process.session(), {}};
   static_assert(sizeof buffer.place == sizeof place.at);
   std::memcpy(buffer.place, &place.at, sizeof place.at);
   return buffer;
