@@ -60,7 +60,8 @@ class Buffer {
   detail::OpenBuffer open_;
 };
 
-// `size` bytes of the store to write into, aligned to a cache line. Throws ObjectStoreFullError.
+// `size` bytes of the store to write into; from 1 KiB on they begin on a cache line, below at a
+// multiple of 8. Throws ObjectStoreFullError.
 inline Buffer create_buffer(std::size_t size) { return Buffer(detail::open_buffer(size)); }
 
 namespace detail {

@@ -636,7 +636,7 @@ TEST_CASE("plain data is one block, and a large block begins on a cache line") {
   CHECK(counted(std::string("abc")) == 8 + 3);
   CHECK(counted(std::vector<double>(3)) == 8 + 24);
   CHECK(counted(std::vector<double>(127)) == 8 + 127 * 8);
-  CHECK(counted(std::vector<double>(128)) == 64 + 128 * 8);
+  CHECK(counted(std::vector<double>(128)) == 128 + 128 * 8);
   CHECK(counted(std::pair<char, std::vector<double>>('c', {1})) == 16 + 8);
   CHECK(counted(std::vector<Pose>(2)) == 8 + 2 * sizeof(Pose));
   CHECK(counted(std::vector<bool>(9)) == 8 + 2);

@@ -319,7 +319,9 @@ void kill_actor(ActorAddress actor, std::uint64_t session) {
 }
 
 OpenBuffer open_buffer(std::uint64_t size) {
-  // As a vector of bytes is encoded: a count, then the bytes on a cache line of their own.
+  // As a vector of bytes is encoded: a count, then the bytes where such a block begins.
+  const std::size_t alignment = block_alignment<std::byte>(size);
+  const std::size_t begin = (sizeof size + alignment - 1) / alignment * alignment;
   Process& process = runtime::require_process();
   if (size > process.memory().object_capacity()) {
     throw ObjectStoreFullError("a buffer of " + std::to_string(size) +
@@ -327,11 +329,10 @@ OpenBuffer open_buffer(std::uint64_t size) {
                                std::to_string(process.memory().object_capacity()) +
                                " bytes; Config.object_store_memory sets its size");
   }
-  runtime::Store::Place place = process.store().allocate(size + shm::kCacheLine, false);
-  std::memset(place.data, 0, shm::kCacheLine);
+  runtime::Store::Place place = process.store().allocate(begin + size, false);
+  std::memset(place.data, 0, begin);
   std::memcpy(place.data, &size, sizeof size);
-  OpenBuffer buffer{
-      place.data + shm::kCacheLine, size, process.session(), {}, std::move(place.pin)};
+  OpenBuffer buffer{place.data + begin, size, process.session(), {}, std::move(place.pin)};
   static_assert(sizeof buffer.place == sizeof place.at);
   std::memcpy(buffer.place, &place.at, sizeof place.at);
   return buffer;
@@ -342,11 +343,6 @@ RefAddress seal_buffer(OpenBuffer& buffer) {
   Process& process = runtime::require_process();
   if (buffer.session != process.session())
     throw Error("the Buffer belongs to a session that has ended");
-  // Readers look where the codec puts a range of bytes: only a large one begins at a cache line.
-  static_assert(detail::kLargeBlockAlignment == shm::kCacheLine);
-  if (buffer.size < detail::kLargeBlock) {
-    std::memmove(buffer.data - shm::kCacheLine + sizeof buffer.size, buffer.data, buffer.size);
-  }
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Record& record = ledger.record(address);
