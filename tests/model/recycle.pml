@@ -126,7 +126,7 @@ inline release(me, l) {  // HoldTable::release; give_up_transfers for line 1
 // detail::release of a ref of the owner's process
 inline drop_private() {
   d_step {
-    assert(r_private > 0);
+    assert(r_private > 0);  // no ref is dropped twice
     r_private--;
     if
     :: r_private == 0 -> r_in_limbo = true
