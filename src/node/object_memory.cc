@@ -145,12 +145,13 @@ void ObjectMemory::leave_line(std::uint32_t process, std::uint64_t bytes) {
 
 ObjectMemory::Answer ObjectMemory::must_wait(std::uint32_t process, std::uint64_t bytes, Time now) {
   Asker& me = stand_in_line(process, bytes, now);
-  me.stuck = leaving_ == 0;
+  // A disk that is tried again is no hope until it has worked.
+  me.stuck = leaving_ == 0 || disk_failed_;
   if (!me.stuck) return {Outcome::Later, 0, {}};
   const std::string wanted = std::to_string(bytes) + " bytes are wanted, " +
                              std::to_string(bytes_free()) + " of " +
                              std::to_string(memory_.object_capacity()) + " are free";
-  if (now < disk_refused_until_) {
+  if (leaving_ > 0 || now < disk_refused_until_) {
     return {Outcome::NoDisk, 0,
             "the object store is full (" + wanted +
                 ") and nothing more can be spilled to disk: " + disk_problem_};
@@ -394,6 +395,7 @@ void ObjectMemory::end_spill(DiskResult result, Time now) {
   const std::uint32_t i = result.job.extent;
   Extent& e = memory_.extent(i);
   leaving_ -= e.size;
+  disk_failed_ = result.error != 0;
   if (result.error == 0) {
     resident_ -= e.size;
     spilled_ += e.size;

@@ -142,6 +142,7 @@ class ObjectMemory {
   Time swept_at_{};
   Time spilled_ahead_at_{};
   Time disk_refused_until_{}, memory_refused_until_{};
+  bool disk_failed_ = false;  // when it was last written
   std::string disk_problem_;
 };
 

@@ -66,6 +66,7 @@ const std::byte* Store::read(const shm::StoredAt& at, detail::Pin& pin) {
 void Store::wait_until_resident(std::uint32_t extent) {
   const WaitsForMemory reason(process_);
   std::atomic<std::uint32_t>& residency = process_.memory().extent(extent).residency;
+  std::uint64_t give_up = 0;  // it may come back, for want of memory, after it was granted
   for (;;) {
     const std::uint32_t seen = residency.load(std::memory_order_seq_cst);
     switch (static_cast<Residency>(seen)) {
@@ -75,7 +76,7 @@ void Store::wait_until_resident(std::uint32_t extent) {
         wire::Message message;
         message.kind = wire::Kind::RestoreExtent;
         message.a = extent;
-        ask_until_granted(message);
+        ask_until_granted(message, give_up);
         shm::crash_point(shm::CrashPoint::RestoreAsked);
         break;
       }
@@ -169,7 +170,8 @@ std::uint32_t Store::lease(const Shelf& shelf, std::uint64_t size, std::uint64_t
   message.b = shelf.holds_refs ? wire::kHoldsRefs : 0;
   message.c = size;
   message.d = block_size;
-  ask_until_granted(message);
+  std::uint64_t give_up = 0;
+  ask_until_granted(message, give_up);
   pin = {process_.session(), message.a};  // the daemon has counted it
   const shm::Extent& e = process_.memory().extent(message.a);
   if (!process_.memory().open_window(e.offset, e.size)) {
@@ -180,10 +182,9 @@ std::uint32_t Store::lease(const Shelf& shelf, std::uint64_t size, std::uint64_t
   return message.a;
 }
 
-void Store::ask_until_granted(wire::Message& message) {
+void Store::ask_until_granted(wire::Message& message, std::uint64_t& give_up) {
   const wire::Kind kind = message.kind;
   const std::uint32_t a = message.a, b = message.b;
-  std::uint64_t give_up = 0;  // 0: there is hope
   for (;;) {
     process_.daemon().ask(message);
     switch (message.status) {

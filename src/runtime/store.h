@@ -68,7 +68,8 @@ class Store {
   // The extent stays ours while `pin` lives.
   std::uint32_t lease(const Shelf& shelf, std::uint64_t size, std::uint64_t block_size,
                       std::unique_lock<std::mutex>& lock, detail::Pin& pin);
-  void ask_until_granted(wire::Message& message);
+  // `give_up`: 0, or when it will throw if there is still no hope.
+  void ask_until_granted(wire::Message& message, std::uint64_t& give_up);
   void wait_until_resident(std::uint32_t extent);
 
   Process& process_;
