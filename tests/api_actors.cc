@@ -38,6 +38,15 @@ struct Counter {
   int value() const { return n; }
 };
 
+int adds(ActorHandle<Counter> counter) { return mobula::get(counter.call<&Counter::add>(1)); }
+// Its call waits for what another task will have called.
+int adds_what_another_adds(ActorHandle<Counter> counter) {
+  const Ref<int> other = remote<adds>(counter);
+  const Ref<int> own = counter.call<&Counter::add>(other);
+  mobula::get(other);  // mostly runs it in this thread
+  return mobula::get(own);
+}
+
 struct Journal {
   std::vector<int> entries;
   int append(int entry) {
@@ -177,6 +186,14 @@ TEST_CASE("the constructor's arguments are values or Refs, also of an aggregate"
   CHECK(mobula::get(counter.call<&Counter::value>()) == 16);
   CHECK(mobula::get(plain.call<&Plain::show>()) == "7seven");
   CHECK(mobula::get(empty.call<&Plain::show>()) == "0");
+}
+
+TEST_CASE("a call that waits holds back none of another task in its thread") {
+  const auto counter = actor<Counter>(0);
+  for (int i = 1, value = 0; i <= 20; ++i) {
+    value = 2 * (value + 1);
+    CHECK(mobula::get(remote<adds_what_another_adds>(counter), 20s) == value);
+  }
 }
 
 TEST_CASE("ten thousand calls of one caller run in the order in which they were made") {

@@ -20,8 +20,8 @@ class ActorHandle {
   ActorHandle(Ref<void> creation, std::uint32_t actor_class)
       : creation_(std::move(creation)), class_(actor_class) {}
 
-  // Calls a method; returns at once. Calls of one caller run in the order in which they were made,
-  // also when their arguments are not there yet.
+  // Calls a method; returns at once. Calls of one caller (a task, an actor, a thread of a driver)
+  // run in the order in which they were made, also when their arguments are not there yet.
   template <auto M, class... A>
   auto call(const A&... arguments) const {
     using Shape = detail::Shape<decltype(M)>;

@@ -17,6 +17,7 @@ using shm::State;
 namespace word = shm::word;
 
 constexpr std::uint32_t kSubmission = 1u << shm::dependents::kSubmissionBit;
+constexpr std::uint32_t kLooksAtBlocker = 40;  // a fifth of a second, at the daemon's pace
 
 // Visits the refs in the table behind a value (runtime/value.h has the layout).
 template <class Visit>
@@ -433,9 +434,54 @@ bool Recovery::needs_holds(Record& record) {
   const std::uint64_t state = record.state.load(std::memory_order_acquire);
   if (word::state(state) == State::Free || record.kind == shm::Kind::Join) return false;
   if (!word::is_final(state)) return true;
-  if (record.kind == shm::Kind::ActorCreate) return true;  // its arguments, for a restart
-  return record.kind == shm::Kind::Put && (record.flags & shm::flag::kResultHasRefs) &&
-         shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0;
+  const bool keeps = record.kind == shm::Kind::ActorCreate ||  // its arguments, for a restart
+                     (record.kind == shm::Kind::Put && (record.flags & shm::flag::kResultHasRefs));
+  return keeps && shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0;
+}
+
+// What the arguments of a final record, or the value of a put, refer to. The owner counted these
+// refs privately, so the counts of what they name do not tell of them.
+template <class Visit>
+void Recovery::each_owned_ref(Record& record, const Visit& visit) {
+  if (record.flags & shm::flag::kArgsHaveRefs) {
+    const bool stored = (record.flags & shm::flag::kArgsStored) != 0;
+    each_ref(stored ? memory_.object(memory_.object_offset(record.args_at())) : record.args_inline,
+             stored ? record.args_at().size : record.args_size, 0, visit);
+  }
+  if (record.kind == shm::Kind::Put && (record.flags & shm::flag::kResultHasRefs)) {
+    const bool stored = record.result_kind == shm::ResultKind::Stored;
+    each_ref(
+        stored ? memory_.object(memory_.object_offset(record.result_at())) : record.result_inline,
+        stored ? record.result_at().size : record.result_size, 0, visit);
+  }
+}
+
+// Frees what nothing refers to any more, one by one: a result may hold what lies in the same
+// ledger. True: nothing is left.
+bool Recovery::free_settled(Orphan& orphan) {
+  for (bool freed = true; freed;) {
+    freed = false;
+    std::unordered_set<std::uint64_t> owned;
+    each_record(orphan.process, [&](Record& record, std::uint32_t) {
+      if (needs_holds(record))
+        each_owned_ref(record, [&](Address ref) { owned.insert(ref.packed()); });
+    });
+    orphan.blocker = 0;
+    each_record(orphan.process, [&](Record& record, std::uint32_t slot) {
+      const std::uint64_t state = record.state.load();
+      if (word::state(state) == State::Free) return;
+      if (!settled(record) || owned.contains(Address{slot, word::generation(state)}.packed())) {
+        orphan.blocker = slot;
+        return;
+      }
+      drop_contents(record);
+      shm::holds::acknowledge(memory_, record.refs.load(), me_);
+      record.refs.store(0);
+      record.state.store(word::make(word::generation(state), State::Free));
+      freed = true;
+    });
+  }
+  return orphan.blocker == 0;
 }
 
 bool Recovery::try_free(Orphan& orphan) {
@@ -454,22 +500,18 @@ bool Recovery::try_free(Orphan& orphan) {
       orphan.holds_released = true;
     }
   }
-  // The record that was in the way the last time probably still is: a look at it is cheap, one at
-  // all of them is not.
-  if (orphan.unsettled != 0 && !settled(memory_.record(orphan.unsettled))) return false;
-  orphan.unsettled = 0;
+  // The record that was in the way the last time probably still is: a look at it is cheap. One at
+  // all of them is not, and is taken now and then, since others may have become free.
+  if (orphan.blocker != 0 && !settled(memory_.record(orphan.blocker)) &&
+      ++orphan.looks % kLooksAtBlocker != 0)
+    return false;
+  // What is not final may give refs to others that only the dead has counted.
+  orphan.blocker = 0;
   each_record(process, [&](Record& record, std::uint32_t slot) {
-    if (orphan.unsettled == 0 && !settled(record)) orphan.unsettled = slot;
+    const std::uint64_t state = record.state.load(std::memory_order_acquire);
+    if (word::state(state) != State::Free && !word::is_final(state)) orphan.blocker = slot;
   });
-  if (orphan.unsettled != 0) return false;
-  each_record(process, [&](Record& record, std::uint32_t) {
-    const std::uint64_t state = record.state.load();
-    if (word::state(state) == State::Free) return;
-    drop_contents(record);
-    shm::holds::acknowledge(memory_, record.refs.load(), me_);
-    record.refs.store(0);
-    record.state.store(word::make(word::generation(state), State::Free));
-  });
+  if (orphan.blocker != 0 || !free_settled(orphan)) return false;
   if (!orphan.holds_released) {
     settle_transfers(process, true);
     tables_.return_holds(process);

@@ -1,5 +1,6 @@
 #include "runtime/ledger.h"
 
+#include "runtime/execution.h"
 #include "runtime/value.h"
 #include "shm/check.h"
 #include "shm/dependents.h"
@@ -229,12 +230,22 @@ void Ledger::end_actor(shm::Record& creation) {
   process_.daemon().ring(process_.memory().header());
 }
 
-shm::RingHeader& Ledger::ring_of(std::uint32_t scheduling_class) {
-  if (last_ring_.scheduling_class == scheduling_class) return *last_ring_.ring;
-  for (const OwnRing& own : rings_) {
+shm::RingHeader& Ledger::ring_of(std::uint32_t scheduling_class, std::uint64_t caller) {
+  if (last_ring_.scheduling_class == scheduling_class && last_ring_.caller == caller)
+    return *last_ring_.ring;
+  OwnRing* vacant = nullptr;
+  for (OwnRing& own : rings_) {
     if (own.scheduling_class != scheduling_class) continue;
-    last_ring_ = own;
-    return *own.ring;
+    if (own.caller == caller) {
+      last_ring_ = own;
+      return *own.ring;
+    }
+    if (own.ring->empty()) vacant = &own;  // whatever it held has begun: nothing is held back
+  }
+  if (vacant) {
+    vacant->caller = caller;
+    last_ring_ = *vacant;
+    return *vacant->ring;
   }
   wire::Message message;
   message.kind = wire::Kind::OpenRing;
@@ -242,7 +253,7 @@ shm::RingHeader& Ledger::ring_of(std::uint32_t scheduling_class) {
   message.b = scheduling_class;
   process_.daemon().demand(message);
   last_ring_ = {scheduling_class,
-                reinterpret_cast<shm::RingHeader*>(process_.memory().heap(message.c))};
+                reinterpret_cast<shm::RingHeader*>(process_.memory().heap(message.c)), caller};
   rings_.push_back(last_ring_);
   return *last_ring_.ring;
 }
@@ -277,7 +288,12 @@ void Ledger::publish(shm::Record& record, shm::Address address) {
 }
 
 void Ledger::push(std::uint32_t scheduling_class, shm::Address address) {
-  shm::RingHeader& ring = ring_of(scheduling_class);
+  // An actor takes each ring in order, and a call that waits holds back those behind it. Calls of
+  // another task that runs in this thread must not be among these: the one may wait for the other.
+  const Frame* const frame =
+      record(address).kind == shm::Kind::ActorCall ? current_frame() : nullptr;
+  const bool of_task = frame && frame->record.kind == shm::Kind::Task;
+  shm::RingHeader& ring = ring_of(scheduling_class, of_task ? frame->address.packed() : 0);
   if (!shm::ring::has_room(ring)) grow(ring);
   shm::ring::push(process_.memory(), ring, address);
   shm::crash_point(shm::CrashPoint::SubmitPushed);

@@ -75,7 +75,7 @@ class Ledger final : public shm::ReadySink {
   void end_actor(shm::Record& creation);  // its last handle is gone
   void enqueue(std::uint32_t slot);
   void take_segment(std::uint32_t segment);
-  shm::RingHeader& ring_of(std::uint32_t scheduling_class);
+  shm::RingHeader& ring_of(std::uint32_t scheduling_class, std::uint64_t caller);
   void grow(shm::RingHeader& ring);
 
   Process& process_;
@@ -94,9 +94,10 @@ class Ledger final : public shm::ReadySink {
   struct OwnRing {
     std::uint32_t scheduling_class;
     shm::RingHeader* ring;
+    std::uint64_t caller;  // an actor's: the task whose calls it holds; 0: the thread's own
   };
   std::vector<OwnRing> rings_;
-  OwnRing last_ring_{shm::kNone, nullptr};
+  OwnRing last_ring_{shm::kNone, nullptr, 0};
 
   std::mutex returned_mutex_;
   std::vector<std::uint32_t> returned_;  // dropped by other threads

@@ -221,16 +221,20 @@ Outcome crashed(const std::string& text) {
   return {Outcome::Kind::Crashed, std::strtoull(text.c_str() + at + kTried.size(), nullptr, 10)};
 }
 
-// Errors of inputs that a task got inside arrive as what it threw.
+// Errors of inputs that a task got inside arrive as what it threw; what its input got inside, as
+// what that one threw, and so on: the innermost stands in the text.
 Outcome outcome_of_throw(const TaskError& error) {
   const std::string& type = error.type_name();
-  if (type.find("Violation") != std::string::npos || type.find("Hang") != std::string::npos)
-    return {Outcome::Kind::Wrong, 0};
+  const std::string text = type + ": " + error.message();
+  const auto names = [&](const char* name) {
+    return text.find(std::string("mobula::") + name + ":") != std::string::npos;
+  };
+  if (names("programs::Violation") || names("programs::Hang")) return {Outcome::Kind::Wrong, 0};
   if (const auto id = thrown_in(error.message())) return {Outcome::Kind::Thrown, *id};
-  if (type == "mobula::WorkerCrashedError") return crashed(error.message());
-  if (type == "mobula::ActorDiedError") return {Outcome::Kind::Died, 0};
-  if (type == "mobula::ActorUnavailableError") return {Outcome::Kind::Unavailable, 0};
-  if (type == "mobula::TaskCancelledError") return {Outcome::Kind::Cancelled, 0};
+  if (names("WorkerCrashedError")) return crashed(error.message());
+  if (names("ActorDiedError")) return {Outcome::Kind::Died, 0};
+  if (names("ActorUnavailableError")) return {Outcome::Kind::Unavailable, 0};
+  if (names("TaskCancelledError")) return {Outcome::Kind::Cancelled, 0};
   return {Outcome::Kind::Wrong, 0};
 }
 
@@ -502,7 +506,7 @@ Imports Scope::imports_for(const Step& s) const {
 template <class T, class ToHash>
 Outcome Scope::outcome_of(std::uint32_t node, const Ref<T>& ref, Duration timeout,
                           const ToHash& to_hash) {
-  wrong_.clear();
+  error_.clear();
   try {
     return {Outcome::Kind::Value, to_hash(ref)};
   } catch (const GetTimeoutError&) {
@@ -510,7 +514,7 @@ Outcome Scope::outcome_of(std::uint32_t node, const Ref<T>& ref, Duration timeou
     throw Hang("waited half a minute for " + oracle_.lineage(node));
   } catch (const Error& error) {
     const Outcome outcome = outcome_of_error(error);
-    if (outcome.kind == Outcome::Kind::Wrong) wrong_ = error.what();
+    error_ = error.what();
     return outcome;
   }
 }
@@ -627,7 +631,7 @@ void Scope::judge(std::uint32_t node, const Outcome& outcome) {
 }
 
 void Scope::complain(std::uint32_t node, const std::string& text) const {
-  throw Violation(text + (wrong_.empty() ? "" : " (" + wrong_ + ")") + "\n" +
+  throw Violation(text + (error_.empty() ? "" : " (" + error_ + ")") + "\n" +
                   oracle_.lineage(node));
 }
 

@@ -140,7 +140,7 @@ class Scope {
   std::vector<Node> nodes_;
   std::vector<KeptView> views_;
   std::vector<Answer> answers_;  // by step, where there is one
-  std::string wrong_;            // what the latest outcome of kind Wrong said
+  std::string error_;            // what the latest error said
 };
 
 }  // namespace mobula::programs

@@ -98,31 +98,8 @@ class SessionView {
   // Who waits for what: records that are not recycled, processes, classes.
   std::string dump(std::size_t records_max = 100) const {
     std::string text = in_use().text() + "\n";
-    std::size_t shown = 0;
-    each_record([&](std::uint32_t slot, const shm::Record& record, std::uint64_t state) {
-      if (++shown > records_max) return;
-      static constexpr const char* kStates[] = {"free",    "waiting", "ready",
-                                                "claimed", "done",    "failed"};
-      static constexpr const char* kKinds[] = {"task", "creation", "call", "put", "join"};
-      const auto* function = runtime::find_function(record.function);
-      char line[512];
-      std::snprintf(
-          line, sizeof line,
-          "  record %u.%u %s %s%s%s owner %u claimer %u attempt %u class %u retries %d holds %llu "
-          "join %x flags %x deps %u %.80s\n",
-          slot, shm::word::generation(state), kKinds[static_cast<int>(record.kind)],
-          kStates[static_cast<int>(shm::word::state(state))],
-          (state & shm::word::kHasDependents) ? " +dependents" : "",
-          (state & shm::word::kWaiters) ? " +waiter" : "",
-          memory_.segment_owner(slot / shm::kRecordsPerSegment).load(), shm::word::claimer(state),
-          shm::word::attempt(state), record.scheduling_class, record.retries,
-          static_cast<unsigned long long>(shm::holds::count(record.refs.load())),
-          static_cast<unsigned>(record.join.load()), record.flags, record.dependencies,
-          function && record.kind != shm::Kind::Put && record.kind != shm::Kind::Join
-              ? std::string(function->name).c_str()
-              : "");
-      text += line;
-    });
+    dump_records(text, records_max, /*final=*/false);
+    dump_records(text, records_max / 2, /*final=*/true);
     for (std::uint32_t i = 0; i < shm::kProcessesMax && known(i); ++i) {
       const shm::Process& process = memory_.process(i);
       if (process.role.load() == 0) continue;
@@ -177,6 +154,34 @@ class SessionView {
   }
 
  private:
+  void dump_records(std::string& text, std::size_t most, bool final) const {
+    std::size_t shown = 0;
+    each_record([&](std::uint32_t slot, const shm::Record& record, std::uint64_t state) {
+      if (shm::word::is_final(state) != final || ++shown > most) return;
+      static constexpr const char* kStates[] = {"free",    "waiting", "ready",
+                                                "claimed", "done",    "failed"};
+      static constexpr const char* kKinds[] = {"task", "creation", "call", "put", "join"};
+      const auto* function = runtime::find_function(record.function);
+      char line[512];
+      std::snprintf(
+          line, sizeof line,
+          "  record %u.%u %s %s%s%s owner %u claimer %u attempt %u class %u retries %d holds %llu "
+          "join %x flags %x deps %u %.80s\n",
+          slot, shm::word::generation(state), kKinds[static_cast<int>(record.kind)],
+          kStates[static_cast<int>(shm::word::state(state))],
+          (state & shm::word::kHasDependents) ? " +dependents" : "",
+          (state & shm::word::kWaiters) ? " +waiter" : "",
+          memory_.segment_owner(slot / shm::kRecordsPerSegment).load(), shm::word::claimer(state),
+          shm::word::attempt(state), record.scheduling_class, record.retries,
+          static_cast<unsigned long long>(shm::holds::count(record.refs.load())),
+          static_cast<unsigned>(record.join.load()), record.flags, record.dependencies,
+          function && record.kind != shm::Kind::Put && record.kind != shm::Kind::Join
+              ? std::string(function->name).c_str()
+              : "");
+      text += line;
+    });
+  }
+
   template <class Visit>
   void each_record(const Visit& visit) const {
     for (std::uint32_t s = 0; s < shm::kSegmentsMax; ++s) {
