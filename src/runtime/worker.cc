@@ -23,6 +23,8 @@ constexpr int kRingTurn = 64;
 // Below this a task counts as quick: about what waking a second worker for it would cost.
 constexpr std::uint64_t kQuickTicks = 10'000;
 constexpr int kQuickInARow = 16;
+// A sleep of about a millisecond: what comes after it is no stream of tasks.
+constexpr std::uint64_t kParkedTicks = 3'000'000;
 // Stack that must be left to run a task inside of a waiting one.
 constexpr std::size_t kStackReserve = 512 << 10;
 
@@ -73,12 +75,18 @@ class WorkerLoop {
   }
 
   void sleep_on(std::uint32_t rung) {
+    shared_.waker_core.store(shm::kNone, std::memory_order_relaxed);
     shared_.sleeping.store(1, std::memory_order_seq_cst);
     if (memory_.header().wants_idle.load(std::memory_order_seq_cst))
       process_.daemon().ring(memory_.header());
+    const std::uint64_t begin = ticks();
     shm::futex_wait(shm::futex_word(shared_.bell.value), rung, kSleepSlice);
     shared_.sleeping.store(0, std::memory_order_relaxed);
-    if (!process_.daemon().alive()) ::_exit(kExitDone);
+    // Nobody rang for a long time: is there still a daemon?
+    if (shared_.bell.value.load(std::memory_order_acquire) == rung && !process_.daemon().alive())
+      ::_exit(kExitDone);
+    waker_stands_still_ = shared_.waker_core.load(std::memory_order_relaxed) == shm::this_core() &&
+                          ticks() - begin > kParkedTicks;
   }
 
   void wait_unattached() {
@@ -241,7 +249,8 @@ class WorkerLoop {
 
   // Looks for work for a few microseconds, if nobody else does. True: there is some.
   bool search(shm::SchedulingClass& cls) {
-    if (memory_.header().cores < 2 || !shm::doorbell::become_searcher(cls, process_.index()))
+    if (memory_.header().cores < 2 || waker_stands_still_ ||
+        !shm::doorbell::become_searcher(cls, process_.index()))
       return false;
     bool found = false;
     for (int i = 0; i < kSearchLooks && !found; ++i) {
@@ -257,6 +266,10 @@ class WorkerLoop {
   shm::Process& shared_;
   Ledger& ledger_;
   bool is_actor_ = false;
+  // We run on its core: it goes on when we sleep, and our search would only hold it up. But one
+  // that wakes us again and again is better off if the kernel sees both of us want to run, and
+  // moves one to another core.
+  bool waker_stands_still_ = false;
   std::unordered_map<std::uint64_t, bool>
       quick_;  // by function: did it take microseconds the last time
   std::uint64_t last_function_ = 0;

@@ -118,9 +118,10 @@ inline bool wake_one(const Memory& memory, SchedulingClass& cls) {
         const auto slot = w * 64 + static_cast<std::uint32_t>(__builtin_ctzll(bit));
         const std::uint32_t process = cls.slot_process[slot].load(std::memory_order_relaxed);
         if (process < kProcessesMax) {
-          Bell& bell = memory.process(process).bell;
-          bell.value.fetch_add(1, std::memory_order_release);
-          futex_wake_all(futex_word(bell.value));
+          Process& sleeper = memory.process(process);
+          sleeper.waker_core.store(this_core(), std::memory_order_relaxed);
+          sleeper.bell.value.fetch_add(1, std::memory_order_release);
+          futex_wake_all(futex_word(sleeper.bell.value));
         }
         return true;
       }

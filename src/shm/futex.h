@@ -32,6 +32,8 @@ inline std::uint32_t* futex_word(std::atomic<std::uint32_t>& word) {
   return reinterpret_cast<std::uint32_t*>(&word);
 }
 
+inline std::uint32_t this_core() { return static_cast<std::uint32_t>(::sched_getcpu()); }
+
 inline void cpu_relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

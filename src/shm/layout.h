@@ -83,6 +83,9 @@ struct alignas(kCacheLine) Process {
   std::atomic<std::uint32_t> must_leave;  // 1: end when the running task is done
 
   alignas(kCacheLine) Bell bell;  // the process sleeps here when it has nothing to do
+  // The core of who rang the bell last, or kNone: a worker that wakes up on it has taken it away
+  // from its waker.
+  std::atomic<std::uint32_t> waker_core;
   std::atomic<std::uint32_t> sleeping;  // 1: asleep on `bell` for want of work
   std::atomic<std::uint32_t> blocked_threads;  // executing threads asleep in get or wait
   std::atomic<std::uint32_t>
