@@ -102,6 +102,7 @@ void WorkerAllotment::apply(const WorkerEvent& event, Time now, WorkerActions& a
                  [&](const WorkerIdle& seen) { idle(seen.worker, now, actions); },
                  [&](const WorkerBlocked& blocked) { lend_cpu(blocked.worker); },
                  [&](const WorkerUnblocked& unblocked) { take_cpu_back(unblocked.worker); },
+                 [&](const WorkerStuck& stuck) { lend_all(stuck.worker); },
                  [&](const WorkerSpent& seen) { spent(seen.worker, now, actions); },
                  [&](const WorkerWorked& seen) { worked(seen.worker, now); },
                  [&](const WorkerGone& left) { gone(left, now); },
@@ -300,10 +301,29 @@ void WorkerAllotment::lend_cpu(WorkerId id) {
   set_held(worker, without_cpu(worker.held));
 }
 
+void WorkerAllotment::lend_all(WorkerId id) {
+  const auto known = workers_.find(id);
+  if (known == workers_.end() || !known->second.blocked) return;
+  known->second.lends_all = true;
+  set_held(known->second, {});
+}
+
+// Does somebody lend more than a CPU of what is demanded?
+bool WorkerAllotment::is_lent_to(const ResourceAmounts& demand) const {
+  return std::any_of(workers_.begin(), workers_.end(), [&](const auto& entry) {
+    if (!entry.second.lends_all) return false;
+    const ResourceAmounts& lent = classes_.at(*entry.second.cls).demand;
+    return std::any_of(lent.by_name().begin(), lent.by_name().end(), [&](const auto& amount) {
+      return amount.first != kCpu && demand.units(amount.first) > 0;
+    });
+  });
+}
+
 void WorkerAllotment::take_cpu_back(WorkerId id) {
   const auto known = workers_.find(id);
   if (known == workers_.end() || !known->second.blocked) return;
   known->second.blocked = false;
+  known->second.lends_all = false;
   set_held(known->second, classes_.at(*known->second.cls).demand);
 }
 
@@ -346,7 +366,7 @@ void WorkerAllotment::ease(Class& cls, const Tally& tally, Time now) {
 void WorkerAllotment::decide(Time now, WorkerActions& actions) {
   reserved_for_.clear();
   starting_for_.clear();
-  Plan plan = survey(now);
+  Plan plan = survey(now, actions);
   mend_surplus(plan, actions);
   serve_actors(plan, actions);
   serve_starving(plan, actions);
@@ -356,13 +376,15 @@ void WorkerAllotment::decide(Time now, WorkerActions& actions) {
   detach_surplus(plan, actions);
 }
 
-WorkerAllotment::Plan WorkerAllotment::survey(Time now) {
+WorkerAllotment::Plan WorkerAllotment::survey(Time now, WorkerActions& actions) {
   Plan plan;
   plan.now = now;
   plan.at_once = free_;
   plan.coming = free_;
   for (auto& [id, worker] : workers_) {
     if (worker.settles_at && *worker.settles_at <= now) worker.settles_at.reset();
+    if (worker.borrows && worker.phase == WorkerPhase::Attached && !worker.settles_at)
+      detach(id, now, actions);
     if (worker.phase == WorkerPhase::Retiring) ++plan.ending;
     // A blocked worker may stay for as long as it likes: nobody counts on it.
     if (worker.phase != WorkerPhase::Leaving || worker.blocked) continue;
@@ -706,6 +728,7 @@ void WorkerAllotment::attach(WorkerId id, ClassId cls, Time now, WorkerActions& 
   worker.cls = cls;
   worker.settles_at = now + kSettling;
   worker.since = now;
+  worker.borrows = is_lent_to(classes_.at(cls).demand);
   set_held(worker, classes_.at(cls).demand);
   actions.push_back(AttachWorker{id, cls});
 }
@@ -713,6 +736,7 @@ void WorkerAllotment::attach(WorkerId id, ClassId cls, Time now, WorkerActions& 
 void WorkerAllotment::detach(WorkerId id, Time now, WorkerActions& actions) {
   Worker& worker = workers_.at(id);
   worker.phase = WorkerPhase::Leaving;
+  worker.borrows = false;
   worker.resting = false;
   worker.settles_at.reset();
   worker.since = now;
@@ -818,6 +842,26 @@ std::optional<WorkerAllotment::ClassView> WorkerAllotment::view(ClassId id) cons
     if (worker.phase == WorkerPhase::Leaving) ++view.leaving;
   }
   return view;
+}
+
+std::vector<WorkerId> WorkerAllotment::blocked_holders(ClassId id) const {
+  const auto known = classes_.find(id);
+  if (known == classes_.end() || known->second.phase != ClassPhase::Open ||
+      known->second.depth == 0)
+    return {};
+  const std::string lack = free_.first_lack(known->second.demand);
+  if (lack.empty()) return {};
+  std::vector<WorkerId> holders;
+  for (const auto& [worker_id, worker] : workers_) {
+    const bool serves = worker.cls == id && worker.phase == WorkerPhase::Attached;
+    const bool holds = worker.held.units(lack) > 0;
+    if (!worker.blocked && (serves || holds)) return {};
+    if (holds) holders.push_back(worker_id);
+  }
+  for (const auto& [other_id, other] : classes_) {
+    if (other.phase == ClassPhase::Starting && other.demand.units(lack) > 0) return {};
+  }
+  return holders;
 }
 
 WorkerAllotment::PoolView WorkerAllotment::pool() const {

@@ -15,6 +15,9 @@
 //   Unblocking takes the CPU back at once, also when that oversubscribes the node: a task that
 //   has its arguments must never wait for the one it lent its CPU to. The surplus is mended
 //   by detaching.
+// - Whether it lends the rest, too, is not decided here: it does when somebody has found out that
+//   it waits, round some corners, for a task that needs what it holds (WorkerStuck). Who serves
+//   a class with what was lent so leaves it after the task that it has taken.
 // - An actor's worker is a process of its own, which holds the demand from StartWorker until
 //   the worker is gone or the class closed. It is never detached.
 // - Who is served first: waiting actors in their order, then task classes that got nothing
@@ -128,6 +131,11 @@ struct WorkerWorked {
   WorkerId worker;
   friend bool operator==(const WorkerWorked&, const WorkerWorked&) = default;
 };
+// It is blocked, and will be until a task has run that needs what it holds.
+struct WorkerStuck {
+  WorkerId worker;
+  friend bool operator==(const WorkerStuck&, const WorkerStuck&) = default;
+};
 struct WorkerGone {
   WorkerId worker;
   bool out_of_memory = false;  // it was killed for want of memory
@@ -138,9 +146,10 @@ struct Tick {
   friend bool operator==(const Tick&, const Tick&) = default;
 };
 
-using WorkerEvent = std::variant<NodeCapacity, PoolLimits, ClassOpened, ClassClosed, BacklogSeen,
-                                 WorkerReady, WorkerStartFailed, WorkerIdle, WorkerBlocked,
-                                 WorkerUnblocked, WorkerSpent, WorkerWorked, WorkerGone, Tick>;
+using WorkerEvent =
+    std::variant<NodeCapacity, PoolLimits, ClassOpened, ClassClosed, BacklogSeen, WorkerReady,
+                 WorkerStartFailed, WorkerIdle, WorkerBlocked, WorkerUnblocked, WorkerStuck,
+                 WorkerSpent, WorkerWorked, WorkerGone, Tick>;
 
 // ---- Orders.
 
@@ -217,6 +226,10 @@ class WorkerAllotment {
   // True while workers exist that will be retired unless they get work: time must pass then.
   [[nodiscard]] bool has_surplus() const { return task_processes() > limits_.workers_warm; }
 
+  // Of a task class that waits for a resource of which all there is is held by blocked workers:
+  // these. None if it waits for anything else, or for nothing.
+  [[nodiscard]] std::vector<WorkerId> blocked_holders(ClassId cls) const;
+
   // For `mobula list` and the dashboard.
   struct ClassView {
     ClassKind kind = ClassKind::Task;
@@ -270,6 +283,8 @@ class WorkerAllotment {
     std::optional<ClassId> cls;
     bool for_actor = false;
     bool blocked = false;
+    bool lends_all = false;             // blocked, and stuck
+    bool borrows = false;               // serves its class with what another one lends: one task
     bool resting = false;               // attached, and said that it found nothing
     bool surplus = false;               // it leaves its class because it had nothing to do
     bool spent = false;                 // to retire once it has left its class
@@ -295,6 +310,7 @@ class WorkerAllotment {
   void spent(WorkerId id, Time now, WorkerActions& actions);
   void worked(WorkerId id, Time now);
   void lend_cpu(WorkerId id);
+  void lend_all(WorkerId id);
   void take_cpu_back(WorkerId id);
   void gone(const WorkerGone& left, Time now);
   void hold_back(ClassId id, Time now);
@@ -303,7 +319,7 @@ class WorkerAllotment {
   bool judge(ClassId id, WorkerActions& actions);
 
   void decide(Time now, WorkerActions& actions);
-  Plan survey(Time now);
+  Plan survey(Time now, WorkerActions& actions);
   void mend_surplus(Plan& plan, WorkerActions& actions);
   void serve_actors(Plan& plan, WorkerActions& actions);
   void serve_starving(Plan& plan, WorkerActions& actions);
@@ -334,6 +350,7 @@ class WorkerAllotment {
   void retire(WorkerId id, Time now, WorkerActions& actions);
   void set_held(Worker& worker, const ResourceAmounts& held);
   void forget_if_left(ClassId id);
+  [[nodiscard]] bool is_lent_to(const ResourceAmounts& demand) const;
   [[nodiscard]] int processes() const;
   [[nodiscard]] int task_processes() const;
   [[nodiscard]] std::map<ClassId, Tally> tally() const;

@@ -165,6 +165,38 @@ TEST_CASE("a blocked worker lends its CPU, and nothing but its CPU") {
   CHECK(node.allotment.free() == ResourceAmounts{});
 }
 
+TEST_CASE("a worker that waits for what needs its resources lends them all until it goes on") {
+  const ResourceAmounts lamp = amounts({{"CPU", 1}, {"lamp", 1}});
+  Node node{amounts({{"CPU", 2}, {"lamp", 1}}), {kAnn, kBob}, 8};
+  node.open(kTrain, lamp);
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(WorkerBlocked{kBob});
+  REQUIRE(node.tell(BacklogSeen{kTrain, 1}, kLater) == WorkerActions{});
+  CHECK(node.allotment.blocked_holders(kTrain) == std::vector{kBob});
+
+  CHECK(node.tell(WorkerStuck{kBob}, kLater) == WorkerActions{AttachWorker{kAnn, kTrain}});
+  CHECK(node.allotment.blocked_holders(kTrain).empty());
+  // It takes one task, and no more.
+  CHECK(node.tell(Tick{}, kLater + WorkerAllotment::kSettling) ==
+        WorkerActions{DetachWorker{kAnn}});
+  node.tell(WorkerUnblocked{kBob}, kMuchLater);
+  CHECK(node.allotment.free().units("lamp") == -ResourceAmounts::kUnitsPerOne);
+  node.tell(BacklogSeen{kTrain, 0}, kMuchLater);
+  node.tell(WorkerIdle{kAnn}, kMuchLater);
+  CHECK(node.allotment.free().units("lamp") == 0);
+}
+
+TEST_CASE("a worker that is not blocked is never taken for stuck") {
+  Node node{amounts({{"CPU", 2}, {"lamp", 1}}), {kAnn, kBob}, 8};
+  node.open(kTrain, amounts({{"CPU", 1}, {"lamp", 1}}));
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(BacklogSeen{kTrain, 1}, kLater);
+
+  CHECK(node.allotment.blocked_holders(kTrain).empty());
+  CHECK(node.tell(WorkerStuck{kBob}, kLater) == WorkerActions{});
+  CHECK(node.allotment.free().units("lamp") == 0);
+}
+
 TEST_CASE("unblocking takes the CPU back at once, and resting workers mend the surplus") {
   Node node{1, {kAnn, kBob}};
   node.open(kTrain);

@@ -141,15 +141,26 @@ bool Node::an_actor_waits() const {
                      [](const auto& entry) { return entry.second.actor && entry.second.blocked; });
 }
 
-// Who closes a circle of calls rings us when it goes to sleep, so we look at once, and again at the
-// next tick to be sure.
+// Who closes a circle rings us when it goes to sleep, so we look at once, and again at the next
+// tick to be sure.
 void Node::look_for_deadlocks() {
-  if (!an_actor_waits()) return;
-  std::map<std::uint32_t, std::uint32_t> actors;
-  for (const auto& [id, actor] : actors_) {
-    if (!actor.dead && actor.worker != shm::kNone) actors.emplace(id, actor.worker);
+  WaitSurvey::Processes processes;
+  for (const auto& [demand, id] : task_classes_) {
+    for (const core::WorkerId holder : allotment_.blocked_holders({id}))
+      processes.holders[id].push_back(holder.value);
   }
-  for (const WaitSurvey::Deadlock& found : waits_->look(actors)) {
+  if (!an_actor_waits() && processes.holders.empty()) return;
+  for (const auto& [process, worker] : workers_) {
+    if (worker.blocked) processes.blocked.push_back(process);
+  }
+  for (const auto& [id, actor] : actors_) {
+    if (!actor.dead && actor.worker != shm::kNone) processes.actors.emplace(id, actor.worker);
+  }
+  for (const WaitSurvey::Deadlock& found : waits_->look(processes)) {
+    if (found.holder != shm::kNone) {
+      step(core::WorkerStuck{{found.holder}});
+      continue;
+    }
     const std::uint64_t number = ++deadlocks_;
     shm::DeadlockNote& note = memory_.header().deadlocks[number % shm::kDeadlocksKept];
     note.number.store(0);

@@ -26,18 +26,17 @@ core::WaitNode of_thread(std::uint32_t participant) {
 
 }  // namespace
 
-std::vector<WaitSurvey::Deadlock> WaitSurvey::look(
-    const std::map<std::uint32_t, std::uint32_t>& actors) {
-  actors_ = &actors;
+std::vector<WaitSurvey::Deadlock> WaitSurvey::look(const Processes& processes) {
+  processes_ = &processes;
   graph_ = {};
-  for (const auto& [cls, process] : actors) {
+  for (const std::uint32_t process : processes.blocked) {
     if (const std::uint32_t runner = runner_of(process); runner != shm::kNone)
       follow(of_thread(runner));
   }
   std::vector<std::vector<Node>> seen;
   std::vector<Deadlock> found;
   for (std::vector<Node>& circle : graph_.deadlocks()) {
-    if (!begin_with_call(circle)) continue;  // there is nothing that we could do
+    if (!begin_with_task(circle) && !begin_with_call(circle)) continue;  // nothing could break it
     if (std::find(suspected_.begin(), suspected_.end(), circle) != suspected_.end())
       found.push_back(describe(circle));
     seen.push_back(std::move(circle));
@@ -64,6 +63,7 @@ void WaitSurvey::explore(Node node) {
 }
 
 void WaitSurvey::explore_thread(std::uint32_t participant) {
+  if (participant == shm::kNone) return;  // between two tasks: it goes on
   const shm::Participant& thread = memory_.participant(participant);
   const shm::WaitNote& note = thread.wait;
   const auto reason = static_cast<shm::WaitReason>(note.reason.load(std::memory_order_acquire));
@@ -93,11 +93,18 @@ void WaitSurvey::explore_record(Address address) {
   if (open && word::state(state) == State::Waiting) targets = arguments_of(record);
   if (open && word::state(state) != State::Claimed && record.kind == shm::Kind::ActorCall)
     add_queue(address, record, targets);
+  std::size_t needed = targets.size();
+  if (open && word::state(state) == State::Ready && record.kind == shm::Kind::Task) {
+    const auto holders = processes_->holders.find(record.scheduling_class);
+    for (std::size_t i = 0; holders != processes_->holders.end() && i < holders->second.size(); ++i)
+      targets.push_back(of_thread(runner_of(holders->second[i])));
+    needed = std::min<std::size_t>(targets.size(), 1);  // any of them makes room for it
+  }
   // The fields are its own only if it is the same record still.
   if (word::generation(record.state.load(std::memory_order_acquire)) != address.generation)
-    targets.clear();
+    needed = 0;
   open_.insert(open_.end(), targets.begin(), targets.end());
-  graph_.add(of_record(address), std::move(targets));
+  graph_.add(of_record(address), std::move(targets), needed);
 }
 
 // Not those behind join records, which do not name their parents' edges: they count as going on.
@@ -115,8 +122,8 @@ std::vector<WaitSurvey::Node> WaitSurvey::arguments_of(const Record& record) con
 // What a call waits for that nobody has claimed: what its actor does, and the one before it if that
 // waits for an argument.
 void WaitSurvey::add_queue(Address call, const Record& record, std::vector<Node>& targets) const {
-  const auto actor = actors_->find(record.scheduling_class);
-  if (actor == actors_->end()) return;
+  const auto actor = processes_->actors.find(record.scheduling_class);
+  if (actor == processes_->actors.end()) return;
   const shm::SchedulingClass& cls = memory_.scheduling_class(actor->first);
   if (const Address creation = Address::unpack(cls.creation.load())) {
     const std::uint64_t state = memory_.record(creation.slot).state.load();
@@ -147,6 +154,18 @@ std::uint32_t WaitSurvey::runner_of(std::uint32_t process) const {
   return shm::kNone;
 }
 
+// A task that waits for the resources of the next node.
+bool WaitSurvey::begin_with_task(std::vector<Node>& circle) const {
+  const auto task = std::find_if(circle.begin(), circle.end(), [&](const Node& node) {
+    if (node.kind != Node::Kind::Record) return false;
+    const Record& record = memory_.record(Address::unpack(node.id).slot);
+    return record.kind == shm::Kind::Task &&
+           word::state(record.state.load(std::memory_order_acquire)) == State::Ready;
+  });
+  std::rotate(circle.begin(), task == circle.end() ? circle.begin() : task, circle.end());
+  return task != circle.end();
+}
+
 // Best one that a thread of the circle waits for itself: its get throws. The failure of another one
 // might reach nobody.
 bool WaitSurvey::begin_with_call(std::vector<Node>& circle) const {
@@ -172,6 +191,12 @@ bool WaitSurvey::is_open_call(Node node) const {
 
 WaitSurvey::Deadlock WaitSurvey::describe(std::vector<Node> circle) const {
   Deadlock found;
+  if (!is_open_call(circle.front())) {
+    const auto holder = static_cast<std::uint32_t>(circle[1 % circle.size()].id);
+    found.holder = memory_.participant(holder).process.load();
+    found.circle = std::move(circle);
+    return found;
+  }
   found.call = Address::unpack(circle.front().id);
   for (const Node& node : circle) {
     if (node.kind != Node::Kind::Thread) continue;

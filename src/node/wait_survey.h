@@ -1,4 +1,5 @@
-// Finds calls of actors that can never run, since their actor waits, round some corners, for them.
+// Finds calls of actors that can never run, since their actor waits, round some corners, for them;
+// and tasks that can never run, since who holds the resources that they demand waits for them.
 //
 // It reads who runs what (intents) and who sleeps for what (wait notes) from shared memory, while
 // all that goes on changing, and lets core::WaitGraph decide. A wait that was seen ends only when
@@ -21,12 +22,21 @@ class WaitSurvey {
   WaitSurvey(const shm::Memory& memory, const Tables& tables) : memory_(memory), tables_(tables) {}
 
   struct Deadlock {
-    std::vector<core::WaitNode> circle;  // begins with the call
-    shm::Address call;  // not claimed: it can be failed, which breaks the circle
+    std::vector<core::WaitNode> circle;  // begins with what breaks it
+    // A process that holds what a task of the circle demands; kNone: there is none, but a call that
+    // nobody has claimed and that can be failed.
+    std::uint32_t holder = shm::kNone;
+    shm::Address call;
     std::vector<shm::Address> steps;  // what the threads of the circle run, then the call
   };
-  // `actors`: the processes of living actors, by class. What was seen by the last look, too.
-  std::vector<Deadlock> look(const std::map<std::uint32_t, std::uint32_t>& actors);
+  struct Processes {
+    std::map<std::uint32_t, std::uint32_t> actors;  // living ones, by class
+    std::vector<std::uint32_t> blocked;  // asleep in a task or call
+    // By class whose tasks cannot run until one of them goes on: who holds what it demands.
+    std::map<std::uint32_t, std::vector<std::uint32_t>> holders;
+  };
+  // What was seen by the last look, too.
+  std::vector<Deadlock> look(const Processes& processes);
   // By the last look: there are circles to look at again soon.
   bool suspects() const { return !suspected_.empty(); }
 
@@ -42,12 +52,13 @@ class WaitSurvey {
   // The thread of a process that runs a task; kNone: none does.
   std::uint32_t runner_of(std::uint32_t process) const;
   Deadlock describe(std::vector<Node> circle) const;
+  bool begin_with_task(std::vector<Node>& circle) const;
   bool begin_with_call(std::vector<Node>& circle) const;
   bool is_open_call(Node node) const;
 
   const shm::Memory& memory_;
   const Tables& tables_;
-  const std::map<std::uint32_t, std::uint32_t>* actors_ = nullptr;  // for the length of a look
+  const Processes* processes_ = nullptr;  // for the length of a look
   core::WaitGraph graph_;
   std::vector<Node> open_;  // named by the graph, not explored yet
   std::vector<std::vector<Node>> suspected_;

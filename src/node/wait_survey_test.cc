@@ -43,7 +43,9 @@ struct World {
   Address call() const { return {segment * shm::kRecordsPerSegment + 2, 1}; }
   Record& record(Address address) { return memory.record(address.slot); }
   shm::Participant& thread() { return memory.participant(participant); }
-  std::vector<WaitSurvey::Deadlock> look() { return survey.look({{cls, process}}); }
+  std::vector<WaitSurvey::Deadlock> look() {
+    return survey.look({{{cls, process}}, {process}, {}});
+  }
 
   Session session;
   shm::Memory& memory = session.memory();

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "runtime/errors.h"
@@ -140,6 +141,22 @@ void forget_transfers(Frame& frame) {
 bool may_retry(const shm::Record& record, std::uint32_t attempt) {
   return (record.flags & shm::flag::kRetryExceptions) && record.kind == shm::Kind::Task &&
          (record.retries < 0 || static_cast<std::int32_t>(attempt) < record.retries);
+}
+
+// Does this worker hold all that tasks of the class demand? Then they can run inside of its own.
+bool covers(const shm::Memory& memory, std::uint32_t scheduling_class) {
+  if (scheduling_class == help_class) return true;
+  thread_local std::pair<std::uint32_t, std::uint32_t> asked{shm::kNone, shm::kNone};
+  thread_local bool answer = false;
+  if (asked == std::pair{help_class, scheduling_class}) return answer;
+  asked = {help_class, scheduling_class};
+  const auto held = wire::parse_amounts(memory.scheduling_class(help_class).demand_text);
+  const auto demand = wire::parse_amounts(memory.scheduling_class(scheduling_class).demand_text);
+  answer = std::all_of(demand.begin(), demand.end(), [&](const auto& wanted) {
+    const auto mine = held.find(wanted.first);
+    return mine != held.end() && mine->second >= wanted.second;
+  });
+  return answer;
 }
 
 // False: it was cancelled meanwhile.
@@ -457,17 +474,22 @@ void destroy_instance() noexcept {
   actor_instance = nullptr;
 }
 
-bool help(Process& process, shm::Record& record, shm::Address address) {
+bool may_help(Process& process, const shm::Record& record) {
   char here;
   if (help_class == shm::kNone || &here < stack_limit) return false;
+  const std::uint64_t seen = record.state.load(std::memory_order_acquire);
+  return shm::word::state(seen) == shm::State::Ready && record.kind == shm::Kind::Task &&
+         covers(process.memory(), record.scheduling_class);
+}
+
+bool help(Process& process, shm::Record& record, shm::Address address) {
+  if (!may_help(process, record)) return false;
   Ledger& ledger = process.this_ledger();
   // More than once only when its exception is one to be tried again.
   for (;;) {
     const std::uint64_t seen = record.state.load(std::memory_order_acquire);
     if (shm::word::is_final(seen)) return true;
-    if (shm::word::state(seen) != shm::State::Ready || record.kind != shm::Kind::Task ||
-        record.scheduling_class != help_class)
-      return false;
+    if (!may_help(process, record)) return false;
     shm::claim::intend(ledger.shared(), address);
     shm::crash_point(shm::CrashPoint::ClaimIntent);
     if (!shm::claim::take(record, address, ledger.participant())) {

@@ -79,6 +79,7 @@ void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address
 void destroy_instance() noexcept;
 
 // Claims and runs a task that this thread waits for, in place, if it may. True: it is final.
+bool may_help(Process& process, const shm::Record& record);
 bool help(Process& process, shm::Record& record, shm::Address address);
 
 // The submitter's half of the agreement with the daemon about calls of a dead actor (submit.cc).
@@ -91,8 +92,8 @@ std::string task_name(Process& process, shm::Record& record);
 // Throws the error of a failed record.
 [[noreturn]] void throw_failure(Process& process, shm::Record& record);
 
-// Set by a worker at its start: the class whose tasks it may run while it waits (kNone: none, as in
-// an actor).
+// Set by a worker at its start: the class whose tasks, and those that demand no more, it may run
+// while it waits (kNone: none, as in an actor).
 void set_help_class(std::uint32_t scheduling_class);
 void set_stack_limit(const char* lowest);  // below it no further task is run in place
 

@@ -125,18 +125,22 @@ bool wait_final(Process& process, Record& record, RefAddress ref, std::optional<
   for (;;) {
     {
       const Blocked blocked(process, shm::WaitReason::Task, {&handle, 1}, 1, timeout.has_value());
-      std::uint32_t low = 0;
-      if (!announce(record, shm::word::kWaiters, low)) return true;
-      shm::crash_point(shm::CrashPoint::WaitRegistered);
-      if (deadline.over()) return is_final(record);
-      if (runtime::should_stop()) runtime::throw_stopped();
-      // The low half of the state word: little-endian, so it comes first.
-      shm::futex_wait(reinterpret_cast<const std::uint32_t*>(&record.state), low, deadline.slice());
+      while (!runtime::may_help(process, record)) {
+        std::uint32_t low = 0;
+        if (!announce(record, shm::word::kWaiters, low)) return true;
+        shm::crash_point(shm::CrashPoint::WaitRegistered);
+        if (deadline.over()) return is_final(record);
+        if (runtime::should_stop()) runtime::throw_stopped();
+        // The low half of the state word: little-endian, so it comes first.
+        shm::futex_wait(reinterpret_cast<const std::uint32_t*>(&record.state), low,
+                        deadline.slice());
+        if (is_final(record)) return true;
+        process.tidy();
+        check_node(process);
+      }
     }
-    if (is_final(record)) return true;
     if (runtime::help(process, record, address)) return true;  // it has become ready meanwhile
-    process.tidy();
-    check_node(process);
+    if (deadline.over()) return is_final(record);
   }
 }
 

@@ -31,8 +31,9 @@ constexpr int kQuickInARow = 16;
 constexpr std::uint64_t kHeapLookTicks = 25'000'000;
 // A sleep of about a millisecond: what comes after it is no stream of tasks.
 constexpr std::uint64_t kParkedTicks = 3'000'000;
-// Stack that must be left to run a task inside of a waiting one.
-constexpr std::size_t kStackReserve = 512 << 10;
+// Stack that must be left to run a task inside of a waiting one: what programs have by default, so
+// that a function that runs anywhere runs here. Of a small stack, half.
+constexpr std::size_t kStackReserve = 8 << 20;
 
 std::uint64_t ticks() {
 #if defined(__x86_64__)
@@ -332,7 +333,7 @@ void run_worker(Process& process) {
   ::getrlimit(RLIMIT_STACK, &stack);
   const std::size_t size = stack.rlim_cur == RLIM_INFINITY ? std::size_t{64} << 20 : stack.rlim_cur;
   char here;
-  set_stack_limit(&here - size + kStackReserve);
+  set_stack_limit(&here - size + std::min(kStackReserve, size / 2));
   try {
     WorkerLoop(process).run();
   } catch (const NodeDiedError&) {
