@@ -302,7 +302,7 @@ TEST_CASE("a store full of what is being read says so, and goes on when the view
 
 TEST_CASE("an object may be as large as the store, and not larger") {
   const auto others = push_out();
-  Buffer buffer = mobula::create_buffer(kStore - 64);  // a line goes before the bytes
+  Buffer buffer = mobula::create_buffer(kStore - 4096);  // a page: less goes before the bytes
   std::memset(buffer.data(), 42, buffer.size());
   auto whole = buffer.seal();
   for (int round = 0; round < 2; ++round) {
