@@ -77,8 +77,8 @@ class Recovery final : public shm::ReadySink {
   struct Orphan {
     std::uint32_t process;
     std::uint32_t blocker = 0;  // a slot that kept it from being freed; 0: not looked yet
-    std::uint32_t looks = 0;    // at the blocker alone
-    std::uint32_t holding = 0;    // a slot that kept its holds from being released
+    std::uint32_t looks = 0;  // at the blocker alone
+    std::uint32_t holding = 0;  // a slot that kept its holds from being released
     bool holds_released = false;
   };
   bool needs_holds(shm::Record& record);
@@ -88,7 +88,7 @@ class Recovery final : public shm::ReadySink {
   void each_owned_ref(shm::Record& record, const Visit& visit);
   bool settled(shm::Record& record);
   void abandon(shm::Record& record, std::uint32_t slot);
-  void drop_contents(shm::Record& record);
+  void drop_contents(shm::Record& record, shm::Address address);
   template <class Visit>
   void each_record(std::uint32_t process, const Visit& visit);
 
