@@ -245,6 +245,7 @@ std::uint64_t Node::depth_of(std::uint32_t id) const {
 
 void Node::look_round() {
   busy_ = false;
+  order_forks();
   serve_actors();
   end_condemned();
   sample_workers();

@@ -64,6 +64,7 @@ void Node::serve(int socket, std::uint32_t process) {
     if (socket == driver_) return;
     Worker& worker = workers_.at(process);
     worker.joined = true;
+    if (worker.actor) actors_.at(*worker.actor).failed_starts = 0;
     step(core::WorkerReady{
         {process}, worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
     return;

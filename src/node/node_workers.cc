@@ -142,15 +142,13 @@ void Node::start_worker(std::optional<core::ClassId> actor) {
 
 void Node::order_forks() {
   while (zygote_ready_ && !waiting_forks_.empty() && forks_ordered_ < kForksAtOnce) {
-    wire::Message order = waiting_forks_.front();
-    waiting_forks_.pop_front();
-    const bool sent = wire::send(zygote_socket_, order);
+    const wire::Message& order = waiting_forks_.front();
+    // It has died, and lost_zygote will tell of it. To take that for a failed start would use up
+    // all starts of an actor before we hear of the death.
+    if (!wire::send(zygote_socket_, order)) return;
     for (std::uint32_t i = 0; i < 3; ++i) ::close(order.descriptors[i]);
-    if (sent) {
-      ++forks_ordered_;
-    } else {
-      worker_exited(order.a, 127 << 8);
-    }
+    waiting_forks_.pop_front();
+    ++forks_ordered_;
   }
 }
 

@@ -410,10 +410,12 @@ bool Recovery::settled(Record& record) {
   return true;
 }
 
-void Recovery::drop_contents(Record& record) {
+void Recovery::drop_contents(Record& record, Address address) {
   if (record.kind == shm::Kind::Join) return;
   if (record.kind == shm::Kind::ActorCreate && record.scheduling_class != shm::kNone) {
-    memory_.scheduling_class(record.scheduling_class).kill_request.fetch_or(shm::kLastHandleGone);
+    // Its owner may have died after it had said so, and the class may be another actor's by now.
+    shm::SchedulingClass& cls = memory_.scheduling_class(record.scheduling_class);
+    if (cls.creation.load() == address.packed()) cls.kill_request.fetch_or(shm::kLastHandleGone);
   }
   // A put's refs were its owner's own and go with the owner; those of a task's result are counted
   // for the result.
@@ -470,11 +472,12 @@ bool Recovery::free_settled(Orphan& orphan) {
     each_record(orphan.process, [&](Record& record, std::uint32_t slot) {
       const std::uint64_t state = record.state.load();
       if (word::state(state) == State::Free) return;
-      if (!settled(record) || owned.contains(Address{slot, word::generation(state)}.packed())) {
+      const Address address{slot, word::generation(state)};
+      if (!settled(record) || owned.contains(address.packed())) {
         orphan.blocker = slot;
         return;
       }
-      drop_contents(record);
+      drop_contents(record, address);
       shm::holds::acknowledge(memory_, record.refs.load(), me_);
       record.refs.store(0);
       record.state.store(word::make(word::generation(state), State::Free));

@@ -88,7 +88,7 @@ class Recovery final : public shm::ReadySink {
   void each_owned_ref(shm::Record& record, const Visit& visit);
   bool settled(shm::Record& record);
   void abandon(shm::Record& record, std::uint32_t slot);
-  void drop_contents(shm::Record& record);
+  void drop_contents(shm::Record& record, shm::Address address);
   template <class Visit>
   void each_record(std::uint32_t process, const Visit& visit);
 

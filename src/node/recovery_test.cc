@@ -642,6 +642,47 @@ TEST_CASE("two dead processes that hold records of each other both go") {
   CHECK(word::state(world.record(theirs).state.load()) == State::Free);
 }
 
+TEST_CASE("a result may hold records of its own dead ledger, and an actor made there ends") {
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  const Address container = world.worker.slot(2);
+  const Address inner = world.worker.slot(1);
+  const Address creation = world.worker.slot(3);
+  world.make(creation, Kind::ActorCreate).scheduling_class = actor;
+  world.memory.scheduling_class(actor).creation.store(creation.packed());
+  Record& result = world.make(container);
+  const std::uint64_t table[] = {inner.packed(), 1};  // the refs, and how many
+  std::memcpy(result.result_inline, table, sizeof table);
+  result.result_kind = shm::ResultKind::Inline;
+  result.result_size = sizeof table;
+  result.flags = shm::flag::kResultHasRefs;
+  world.make(inner);
+  shm::holds::change(world.memory, world.worker.participant, world.record(inner), +1);
+  for (const Address address : {container, inner, creation}) world.set(address, State::Done);
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+  CHECK_FALSE(world.recovery->settle_orphans());
+  for (const Address address : {container, inner, creation})
+    CHECK(world.state(address) == State::Free);
+  CHECK(world.memory.scheduling_class(actor).kill_request.load() == shm::kLastHandleGone);
+}
+
+TEST_CASE("an actor whose class was another's before does not end with that one's creator") {
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  const Address earlier = world.worker.slot(1);  // given up by its owner, but not yet free
+  world.make(earlier, Kind::ActorCreate).scheduling_class = actor;
+  world.set(earlier, State::Done);
+  world.memory.scheduling_class(actor).creation.store(world.driver.slot(1).packed());
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+  CHECK_FALSE(world.recovery->settle_orphans());
+  CHECK(world.state(earlier) == State::Free);
+  CHECK(world.memory.scheduling_class(actor).kill_request.load() == 0);
+}
+
 TEST_CASE("what a dead process's put refers to is held for as long as somebody holds the put") {
   World world;
   const Address put = world.worker.slot(1);

@@ -75,6 +75,7 @@ Oracle::Oracle(Plan plan, Given given, bool faults) : plan_(std::move(plan)), fa
   expected_.resize(count);
   words_.resize(count);
   seen_.resize(count);
+  cancelled_.resize(count);
   killed_at_.assign(count, static_cast<std::uint32_t>(count));
   dropped_at_.assign(count, static_cast<std::uint32_t>(count));
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -157,9 +158,13 @@ Hash Oracle::value() const {
   return all;
 }
 
+void Oracle::told_of_cancel(std::uint32_t step, bool never) {
+  cancelled_[step] = cancelled_[step] || never;
+}
+
 bool Oracle::may_succeed(std::uint32_t index) const {
   const Step& step = plan_.steps[index];
-  if (step.fate == Fate::Throws) return false;
+  if (step.fate == Fate::Throws || cancelled_[index]) return false;
   if (is_call(step.op) && index > killed_at_[actor_of(step)]) return false;
   return std::all_of(step.inputs.begin(), step.inputs.end(), [&](std::uint32_t input) {
     return seen_[input].kind == Outcome::Kind::Unseen ? may_succeed(input)
@@ -188,6 +193,7 @@ bool Oracle::dies(std::uint32_t actor) const {
 bool Oracle::fails_by_itself(std::uint32_t index, const Outcome& failure) const {
   const Step& step = plan_.steps[index];
   switch (failure.kind) {
+    case Outcome::Kind::Cancelled: return cancelled_[index];
     case Outcome::Kind::Thrown: return step.fate == Fate::Throws && failure.detail == step.id;
     case Outcome::Kind::Crashed:
       return faults_ && is_task(step.op) && step.retries >= 0 &&
@@ -204,6 +210,8 @@ bool Oracle::fails_by_itself(std::uint32_t index, const Outcome& failure) const 
 
 std::optional<std::string> Oracle::complaint(std::uint32_t step, const Outcome& outcome,
                                              Hash expected) const {
+  if (cancelled_[step] && outcome.kind != Outcome::Kind::Cancelled)
+    return "it gave " + describe(outcome) + ", though cancel had said that it never would";
   if (outcome.kind == Outcome::Kind::Value) {
     if (outcome.detail != expected) {
       return "it gave " + hex(outcome.detail) + ", and its lineage says " + hex(expected);

@@ -69,6 +69,9 @@ class Oracle {
   // Of the whole plan, as a step of another.
   Hash value() const;
 
+  // What mobula::cancel of the step said: true, it will never have a value; false, it had ended.
+  void told_of_cancel(std::uint32_t step, bool never);
+
   // Nothing, or what is wrong with this outcome. It counts as seen from now on.
   std::optional<std::string> judge(std::uint32_t step, const Outcome& outcome);
   std::optional<std::string> judge_of_crowd(std::uint32_t step, std::uint32_t element,
@@ -103,6 +106,7 @@ class Oracle {
   std::vector<Outcome> seen_;
   std::vector<std::uint32_t> killed_at_;  // of actors: the step; the number of steps: never
   std::vector<std::uint32_t> dropped_at_;
+  std::vector<bool> cancelled_;
 };
 
 // What tasks compute, as tasks and the oracle both call it.

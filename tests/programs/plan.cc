@@ -13,7 +13,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(Op::kCount)> kNa
     "given word", "given block", "given actor", "put word", "call",   "wide", "gather", "tree",
     "chain",      "nest",        "digest",      "open",     "unwrap", "pass", "crowd",  "put block",
     "seal block", "block",       "mend",        "parcel",   "actor",  "add",  "keep",   "recall",
-    "get",        "view",        "try get",     "wait",     "drop",   "kill"};
+    "get",        "view",        "try get",     "wait",     "drop",   "kill", "cancel"};
 
 // Chances of 1000, by depth: drivers do what costs much, plans of tasks what is small.
 struct Chance {
@@ -28,7 +28,7 @@ constexpr Chance kChances[] = {
     {Op::PutBlock, 30, 20}, {Op::SealBlock, 15, 10}, {Op::Block, 40, 40}, {Op::Mend, 25, 20},
     {Op::Parcel, 25, 15},   {Op::Actor, 12, 3},      {Op::Add, 50, 20},   {Op::Keep, 15, 5},
     {Op::Recall, 15, 5},    {Op::Get, 70, 60},       {Op::View, 20, 10},  {Op::TryGet, 30, 20},
-    {Op::Wait, 25, 20},     {Op::Drop, 80, 40},      {Op::Kill, 8, 2},
+    {Op::Wait, 25, 20},     {Op::Drop, 80, 40},      {Op::Kill, 8, 2},    {Op::Cancel, 45, 40},
 };
 
 constexpr std::size_t kActorsMax = 3;  // of a plan's own: each is a process
@@ -143,7 +143,7 @@ class Grower {
         std::all_of(step.inputs.begin(), step.inputs.end(), [&](auto i) { return at(i).sure; });
     // It would try again for ever.
     if (step.fate == Fate::ThrowsAtFirst && gets(step) && !sure_inputs) step.fate = Fate::Succeeds;
-    step.sure = step.sure && step.fate != Fate::Throws && step.retries < 0;
+    step.sure = step.sure && step.fate != Fate::Throws && step.retries < 0 && !step.doomed;
     step.sure = step.sure && sure_inputs;
     for (const std::uint32_t input : step.inputs) {
       step.touches_actor =
@@ -151,8 +151,17 @@ class Grower {
     }
   }
 
+  // Calls of an actor that is this plan's own are not: its state would tell of them or not.
+  void choose_doom(Step& step) {
+    const bool is_task = step.op != Op::PutWord && step.op != Op::PutBlock &&
+                         step.op != Op::SealBlock && step.op != Op::Actor && step.op != Op::Crowd;
+    const bool own_actor = step.kind == Kind::Answer && !at(step.inputs[0]).shared;
+    if (is_task && !own_actor) step.doomed = dice_.percent(8);
+  }
+
   void add_word(Step step) {
     step.kind = Kind::Word;
+    choose_doom(step);
     inherit(step);
     if (step.sure && !step.inputs.empty() && step.op == Op::Call) {
       step.by_value = dice_.percent(20);
@@ -161,6 +170,7 @@ class Grower {
   }
   void add_node(Step step, Kind kind) {
     step.kind = kind;
+    choose_doom(step);
     inherit(step);
     push(std::move(step));
   }
@@ -228,6 +238,7 @@ class Grower {
       case Op::Recall: return add_actor_call(std::move(step));
       case Op::Drop: return add_drop(std::move(step));
       case Op::Kill: return add_kill(std::move(step));
+      case Op::Cancel: return add_cancel(std::move(step));
       default: return add_look(std::move(step));
     }
   }
@@ -278,13 +289,16 @@ class Grower {
       static constexpr std::int32_t kRestarts[] = {-1, -1, -1, 2, 0};
       step.retries = kRestarts[dice_.below(5)];
       step.call_retries = step.retries != 0 && dice_.percent(50) ? -1 : 0;
-      step.sure = step.retries < 0 && step.call_retries < 0 && step.way != 0;
+      step.doomed = dice_.percent(25);
+      step.sure = step.retries < 0 && step.call_retries < 0 && !step.doomed;
     }
     add_node(std::move(step), Kind::Actor);
   }
 
-  // Way 0 of an actor that is this plan's own means: it may be killed or dropped.
-  static bool is_doomed(const Step& s) { return s.op == Op::Actor && !s.shared && s.way == 0; }
+  static bool is_doomed_actor(const Step& s) { return s.op == Op::Actor && s.doomed; }
+  static bool is_doomed_task(const Step& s) {
+    return s.doomed && s.kind != Kind::Actor && s.kind != Kind::Crowd;
+  }
 
   void add_actor_call(Step step) {
     const bool any = step.op == Op::Add;
@@ -306,7 +320,7 @@ class Grower {
 
   void add_drop(Step step) {
     const auto node = pick([](const Step& s) {
-      return s.kind != Kind::Actor ? s.kind != Kind::Answer : is_doomed(s);
+      return s.kind != Kind::Actor ? s.kind != Kind::Answer : is_doomed_actor(s);
     });
     if (!node || at(*node).op <= Op::GivenActor) return add_look(std::move(step));
     step.inputs = {*node};
@@ -314,8 +328,15 @@ class Grower {
     push(std::move(step));
   }
 
+  void add_cancel(Step step) {
+    const auto task = pick(is_doomed_task);
+    if (!task) return add_step(Op::Call);
+    step.inputs = {*task};
+    push(std::move(step));
+  }
+
   void add_kill(Step step) {
-    const auto actor = pick(is_doomed);
+    const auto actor = pick(is_doomed_actor);
     if (!actor) return add_step(Op::Call);
     step.inputs = {*actor};
     push(std::move(step));

@@ -49,6 +49,7 @@ enum class Op : std::uint8_t {
   Wait,
   Drop,   // the program's last ref to a node
   Kill,   // mobula::kill of an actor
+  Cancel,  // mobula::cancel of a task, or of a call of a shared actor
   kCount,
 };
 
@@ -69,6 +70,7 @@ struct Step {
   Fate fate = Fate::Succeeds;
   // Actors: how a task of theirs is placed does not matter to values; see the oracle.
   bool shared = false;      // others than this plan's runner may call it
+  bool doomed = false;      // may be cancelled, an actor killed or dropped
   bool by_value = false;    // word inputs are got first, and passed as values
   std::int32_t retries = -1;       // tasks: max_retries; actors: max_restarts
   std::int32_t call_retries = -1;  // actors: max_task_retries

@@ -34,7 +34,7 @@ Tally& tally() {
 
 namespace {
 
-constexpr Duration kPatience = 30s;  // nothing in a program takes a tenth of it
+constexpr Duration kPatience = 60s;  // nothing in a program takes a tenth of it
 
 class PlannedThrow : public std::runtime_error {
  public:
@@ -351,6 +351,7 @@ void Scope::take(std::uint32_t index) {
     case Op::TryGet: return try_get(s.inputs[0], s.way * 100us);
     case Op::Wait: return wait(s);
     case Op::Drop: nodes_[s.inputs[0]] = {}; return;
+    case Op::Cancel: return cancel(s);
     case Op::Kill: return kill(std::get<ActorHandle<Keeper>>(nodes_[s.inputs[0]]));
     default: nodes_[index] = make(s);
   }
@@ -511,7 +512,7 @@ Outcome Scope::outcome_of(std::uint32_t node, const Ref<T>& ref, Duration timeou
     return {Outcome::Kind::Value, to_hash(ref)};
   } catch (const GetTimeoutError&) {
     if (timeout < kPatience) return {};
-    throw Hang("waited half a minute for " + oracle_.lineage(node));
+    throw Hang("waited a minute for " + oracle_.lineage(node));
   } catch (const Error& error) {
     const Outcome outcome = outcome_of_error(error);
     error_ = error.what();
@@ -608,7 +609,7 @@ void Scope::wait(const Step& s) {
   if (ready.size() > wanted || ready.size() + pending.size() != refs.size())
     complain(steps[0], "wait parted its refs wrongly");
   if (timeout == kPatience && ready.size() != wanted)
-    throw Hang("waited half a minute for any of some, first " + oracle_.lineage(steps[0]));
+    throw Hang("waited a minute for any of some, first " + oracle_.lineage(steps[0]));
   std::size_t r = 0, p = 0;
   for (std::size_t i = 0; i < refs.size(); ++i) {
     if (r < ready.size() && ready[r] == refs[i]) {
@@ -623,6 +624,25 @@ void Scope::wait(const Step& s) {
       complain(steps[i], "wait lost it, or changed the order");
     }
   }
+}
+
+void Scope::cancel(const Step& s) {
+  const std::uint32_t node = s.inputs[0];
+  const bool is_call = step(node).kind == Kind::Answer;
+  // By force it ends a process, and whatever else runs there.
+  const CancelOptions options{.force = faults_ && !is_call && s.way == 0, .recursive = s.way != 1};
+  const bool never = std::visit(
+      [&]<class N>(const N& ref) {
+        if constexpr (std::is_same_v<N, Ref<Hash>> || std::is_same_v<N, Ref<Block>> ||
+                      std::is_same_v<N, Ref<ParcelValue>> || std::is_same_v<N, Ref<Answer>>) {
+          return mobula::cancel(ref, options);
+        } else {
+          return false;
+        }
+      },
+      nodes_[node]);
+  if (never) tally().cancelled.fetch_add(1, std::memory_order_relaxed);
+  oracle_.told_of_cancel(node, never);
 }
 
 void Scope::judge(std::uint32_t node, const Outcome& outcome) {

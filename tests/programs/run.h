@@ -22,6 +22,7 @@ struct Tally {
   std::atomic<std::uint64_t> retried;   // attempts after the first
   std::atomic<std::uint64_t> thrown;    // by plan
   std::atomic<std::uint64_t> lives;     // of actors
+  std::atomic<std::uint64_t> cancelled;  // in time
   std::atomic<std::uint64_t> crashes;   // of processes, by themselves
 };
 inline constexpr const char* kTallyVariable = "MOBULA_TEST_TALLY";
@@ -119,6 +120,7 @@ class Scope {
   void view(std::uint32_t node);
   void try_get(std::uint32_t node, Duration timeout);
   void wait(const Step& step);
+  void cancel(const Step& step);
 
   Job job_of(const Step& step) const;
   TaskOptions options_of(const Step& step) const;
