@@ -122,10 +122,10 @@ int picks_first(int n) {
   return all;
 }
 
-// Runs until it is cancelled.
+// Runs until it is cancelled; not for ever, since who was to cancel it may be killed.
 int listens() {
   const mobula::TaskInfo me = mobula::this_task();
-  for (int ms = 0; ms < 15'000 && !me.should_cancel(); ++ms) std::this_thread::sleep_for(1ms);
+  for (int ms = 0; ms < 1000 && !me.should_cancel(); ++ms) std::this_thread::sleep_for(1ms);
   return 1;
 }
 
@@ -315,8 +315,7 @@ int run(int argc, char** argv) {
     nothing_is_left();
   } catch (const mobula::NodeDiedError&) {
     std::puts("the node died, and the driver was told");
-    std::fflush(stdout);
-    ::_exit(kExitNodeDied);
+    return kExitNodeDied;
   } catch (const mobula::Error& e) {
     std::printf("error (code %u): %s\n", static_cast<unsigned>(e.code()), e.what());
     std::fflush(stdout);

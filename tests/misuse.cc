@@ -277,7 +277,9 @@ int too_large(int argc, char** argv) {
 
 int store_full(int argc, char** argv) {
   using mobula::ObjectStoreFullError;
-  const Session session(argc, argv, kSmall);
+  mobula::Config config = kSmall;
+  config.spill_limit = 0;  // otherwise the disk takes what does not fit
+  const Session session(argc, argv, config);
   const std::vector<std::uint8_t> block_of_8(8 * kMegabyte, 7);
   std::vector<Ref<std::vector<std::uint8_t>>> held;
   std::optional<std::string> text;
