@@ -142,19 +142,27 @@ bool Store::take_from(const Shelf& shelf, SizeClass& cls, std::uint64_t size, Pl
   return false;
 }
 
+// Looks at those used last, then at a few of the others in turn: a process may have a hundred
+// thousand of them in use. What it misses the daemon takes back when memory is short.
 bool Store::take_large(Shelf& shelf, std::uint64_t size, Place& place) {
+  constexpr std::size_t kLooks = 32;  // of each
   std::vector<std::uint32_t>& large = shelf.large;
-  for (std::size_t i = large.size(); i-- > 0;) {
+  for (std::size_t look = 0; look < 2 * kLooks && !large.empty(); ++look) {
+    if (look >= large.size() && look >= kLooks) return false;  // all were looked at
+    if (shelf.next_large >= large.size()) shelf.next_large = 0;
+    const std::size_t i = look < kLooks ? large.size() - 1 - std::min(look, large.size() - 1)
+                                        : shelf.next_large++;
     const std::uint32_t extent = large[i];
     const shm::Extent& e = process_.memory().extent(extent);
+    const auto remove = [&] { large.erase(large.begin() + static_cast<std::ptrdiff_t>(i)); };
     if (!still_ours(shelf, e, 0)) {
-      large.erase(large.begin() + static_cast<std::ptrdiff_t>(i));
+      remove();
       continue;
     }
     if (e.size < size || e.size > 2 * size) continue;
     if (e.word_one.load(std::memory_order_relaxed) & shm::block::kUsed) continue;
     if (!take(shelf, extent, 0, 0, size, place)) continue;
-    large.erase(large.begin() + static_cast<std::ptrdiff_t>(i));
+    remove();
     large.push_back(extent);
     return true;
   }

@@ -55,6 +55,7 @@ class Store {
     bool holds_refs;
     SizeClass classes[kClasses];
     std::vector<std::uint32_t> large;  // extents of one block, lately used last
+    std::size_t next_large = 0;  // of the others, where the search for a free one goes on
   };
 
   Place allocate_small(Shelf& shelf, std::uint64_t size, std::unique_lock<std::mutex>& lock);
