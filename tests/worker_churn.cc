@@ -227,6 +227,24 @@ TEST_CASE("idle workers of a class with resources of its own go, too") {
   CHECK(mobula::get(remote<square>.with(kLit)(3), 20s) == 9);
 }
 
+TEST_CASE(
+    "a short task behind a long one gets the CPU that an idle worker of another class keeps") {
+  // Two workers, one in a class of its own, idle; the other one is busy for long.
+  REQUIRE(eventually(20s, [] { return workers_of(tag).size() == 2; }));
+  for (int round = 0; round < 5; ++round) {
+    Scratch scratch;
+    const std::string gate = scratch.file("gate");
+    mobula::get(remote<square>.with({.num_cpus = 0.5 + 0.01 * round})(3), 20s);
+    const Ref<int> late = remote<pass_gate>(gate);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // so that it has begun
+
+    CHECK(mobula::try_get(remote<square>(4), 5s).value_or(0) == 16);
+
+    open_gate(gate);
+    mobula::get(late, 20s);
+  }
+}
+
 TEST_CASE("what a task freed goes back to the system, and its worker stays") {
   std::set<int> pids;
   for (int i = 0; i < 30; ++i) pids.insert(mobula::get(remote<litter>(i), 60s));

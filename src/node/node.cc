@@ -317,8 +317,8 @@ void Node::sample_classes() {
     last = depth;
     const auto view = allotment_.view({id});
     const int able = view ? view->workers - view->blocked - view->leaving : 0;
-    if (depth != 0 && able == 0) unserved = true;
-    if (depth != 0 && view && static_cast<std::int64_t>(depth) > able) unserved = true;
+    // Who is able may be busy for long: only who sleeps there will take it at once.
+    if (depth != 0 && depth > shm::doorbell::sleepers(cls)) unserved = true;
     // With nobody to take the next task, or about to sleep for long, we want to hear of it.
     cls.attention.store(able == 0 || quiet_looks_ + 1 >= kQuietLooks ? 1 : 0,
                         std::memory_order_seq_cst);

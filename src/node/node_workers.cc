@@ -309,6 +309,7 @@ void Node::leave_class(std::uint32_t process) {
   cls.attached.fetch_sub(1);
   worker.attached = shm::kNone;
   worker.leaving = false;
+  worker.blocked = false;  // it has no task; that it blocks in the next one must be seen as new
 }
 
 void Node::wake(std::uint32_t process) {

@@ -150,8 +150,8 @@ bool Store::take_large(Shelf& shelf, std::uint64_t size, Place& place) {
   for (std::size_t look = 0; look < 2 * kLooks && !large.empty(); ++look) {
     if (look >= large.size() && look >= kLooks) return false;  // all were looked at
     if (shelf.next_large >= large.size()) shelf.next_large = 0;
-    const std::size_t i = look < kLooks ? large.size() - 1 - std::min(look, large.size() - 1)
-                                        : shelf.next_large++;
+    const std::size_t i =
+        look < kLooks ? large.size() - 1 - std::min(look, large.size() - 1) : shelf.next_large++;
     const std::uint32_t extent = large[i];
     const shm::Extent& e = process_.memory().extent(extent);
     const auto remove = [&] { large.erase(large.begin() + static_cast<std::ptrdiff_t>(i)); };
