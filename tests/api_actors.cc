@@ -84,6 +84,17 @@ class Derived : public Base {
   std::string suffix_;
 };
 
+// Looks at what it was given, long after the call.
+struct Onlooker {
+  mobula::View<double> kept;
+  void keep(mobula::View<double> view) { kept = std::move(view); }
+  double sum() const {
+    double all = 0;
+    for (const double x : kept) all += x;
+    return all;
+  }
+};
+
 struct Plain {  // an aggregate: no constructor to write
   int a = 0;
   std::string b;
@@ -169,6 +180,21 @@ int append_run(ActorHandle<Journal> journal, int base, int count) {
 
 }  // namespace actors
 using namespace actors;
+
+TEST_CASE("a View that an actor keeps shows what it showed in the call") {
+  const auto onlooker = mobula::actor<actors::Onlooker>();
+  mobula::Ref<std::vector<double>> stored = mobula::put(std::vector<double>(10'000, 0.5));
+
+  mobula::get(onlooker.call<&actors::Onlooker::keep>(stored));
+  stored = {};
+  for (int i = 0; i < 50; ++i) mobula::put(std::vector<double>(10'000, 7));
+  CHECK(mobula::get(onlooker.call<&actors::Onlooker::sum>()) == 5000);
+
+  mobula::get(onlooker.call<&actors::Onlooker::keep>(std::vector<double>{1, 2, 3.5}));
+  for (int i = 0; i < 50; ++i)
+    mobula::get(onlooker.call<&actors::Onlooker::sum>());  // later calls reuse the record
+  CHECK(mobula::get(onlooker.call<&actors::Onlooker::sum>()) == 6.5);
+}
 
 TEST_CASE("an actor keeps its state between calls") {
   const auto counter = actor<Counter>(10);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "mobula/detail/call.h"
+#include "mobula/error.h"
 #include "mobula/options.h"
 #include "mobula/ref.h"
 
@@ -157,13 +158,14 @@ template <class T>
 inline constexpr detail::ActorFactory<T> actor{};
 
 struct KillOptions {
-  bool no_restart = true;
+  bool no_restart = true;  // false is not built yet, and refused
 };
 
-// Ends an actor at once; its pending and later calls fail with ActorDiedError.
+// Ends an actor at once; its pending and later calls fail with ActorDiedError. Throws Error.
 template <class T>
 void kill(const ActorHandle<T>& handle, KillOptions options = {}) {
-  static_cast<void>(options);
+  if (!options.no_restart)
+    throw Error("kill: no_restart = false is not built yet; the actor lives on");
   detail::kill_actor({handle.ready().address(), handle.actor_class()}, handle.ready().session());
 }
 

@@ -237,6 +237,8 @@ void WorkerAllotment::start_failed(const WorkerStartFailed& failed, Time now) {
   if (!failed.started_for) {
     if (starting_ == 0) return;
     --starting_;
+    // Several that were under way failed for the same reason.
+    if (starts_paused_until_ && now < *starts_paused_until_) return;
     Time pause = kFailedStartPause;
     for (int i = 0; i < failed_starts_ && pause < kFailedStartPauseMax; ++i) pause *= 2;
     starts_paused_until_ = now + std::min(pause, kFailedStartPauseMax);

@@ -292,13 +292,18 @@ void Node::sample_worker(std::uint32_t process, Worker& worker, bool wanted, boo
   }
   if (worker.leaving || worker.attached == shm::kNone || worker.actor) return;
   const bool sleeps = shared.sleeping.load(std::memory_order_seq_cst);
-  if (survey) {
-    const std::uint64_t done = shared.tasks_done.load(std::memory_order_relaxed);
-    if (!sleeps || done != worker.tasks_done) step(core::WorkerWorked{id});
-    worker.tasks_done = done;
+  const std::uint64_t done = shared.tasks_done.load(std::memory_order_relaxed);
+  // Woken by a submitter, it must not be taken for one that may leave at once.
+  if ((worker.rests && !sleeps) || (survey && done != worker.tasks_done)) {
+    worker.rests = false;
+    step(core::WorkerWorked{id});
   }
+  if (survey) worker.tasks_done = done;
   // That step may have made it leave: it finds nothing, but has not left yet.
-  if (sleeps && (wanted || survey) && !worker.leaving) step(core::WorkerIdle{id});
+  if (sleeps && (wanted || survey) && !worker.leaving) {
+    worker.rests = true;
+    step(core::WorkerIdle{id});
+  }
 }
 
 void Node::sample_classes() {

@@ -57,8 +57,10 @@ class Node {
     bool blocked = false;
     bool retired = false;
     bool spent = false;  // reported
+    bool rests = false;  // the rules know that it sleeps, attached, without work
     std::uint64_t tasks_done = 0;  // when it was last asked whether it has work
     std::optional<core::KillForMemory> killed_for;
+    bool killed_by_us = false;
     std::string log_name;
   };
   struct Actor {
@@ -105,6 +107,7 @@ class Node {
   void order_forks();
   void attach(std::uint32_t worker, std::uint32_t cls);
   void leave_class(std::uint32_t worker);
+  void give_slot_back(std::uint32_t process, std::uint32_t cls);
   void actor_ended(std::uint32_t cls, const ProcessEnd& end, bool wanted);
   void restart_if_due(std::uint32_t cls, Actor& actor);
   void actor_start_failed(std::uint32_t cls, const ProcessEnd& end);
@@ -158,6 +161,7 @@ class Node {
   std::uint32_t zygote_pid_ = 0;
   bool zygote_ready_ = false;
   int zygote_failures_ = 0;
+  bool start_failure_told_ = false;
   std::deque<wire::Message>
       waiting_forks_;  // until the zygote is ready, and has answered earlier ones
   std::size_t forks_ordered_ = 0;  // and not answered
@@ -172,7 +176,8 @@ class Node {
   std::uint64_t memory_limit_ = 0;  // of workers and actors together; 0: none
   double memory_threshold_ = 1;
   std::uint64_t zygote_memory_ = 0;  // what workers share with it from their birth
-  std::uint64_t kernel_kills_ = 0;  // that are accounted for
+  std::uint64_t kernel_kills_ = 0;  // that are accounted for, or lie too long back
+  std::uint64_t kernel_kills_seen_ = 0;  // at the last look
   core::Time memory_look_at_{};
   core::Time survey_at_{};
   int quiet_looks_ = 0;  // in a row, with nothing to do

@@ -30,7 +30,7 @@ void Node::limit_memory(const wire::Message& start) {
   const auto amounts = wire::parse_amounts(start.text_view());
   const auto memory = static_cast<std::uint64_t>(amounts.at("memory"));
   if (start.d & wire::kStartLimitsMemory) memory_limit_ = memory;
-  kernel_kills_ = gauge_.kernel_kills();
+  kernel_kills_ = kernel_kills_seen_ = gauge_.kernel_kills();
 }
 
 // Half of the memory is for what tasks use while they run; the other half, in equal shares, is
@@ -59,6 +59,10 @@ bool Node::anybody_works() const {
 core::Time Node::watch_memory() {
   if (now() < memory_look_at_) return memory_look_at_ - now();
   const core::Time begin = now();
+  // The counter may be the whole machine's. Who died of the kernel is heard of at once; what was
+  // counted two looks ago was somebody else.
+  kernel_kills_ = std::max(kernel_kills_, kernel_kills_seen_);
+  kernel_kills_seen_ = gauge_.kernel_kills();
   const std::vector<core::MemoryMeter> meters = read_meters();
   if (core::MemoryGuard::exceeded(meters)) {
     if (const auto kill = guard_.look(meters, memory_users(), now())) {
@@ -159,7 +163,7 @@ shm::DeathCause Node::cause_of_kill(const Worker& worker) {
     return {shm::Death::OutOfMemory, static_cast<std::uint8_t>(kill.meter.scope), in_mib(kill.used),
             in_mib(kill.meter.limit)};
   }
-  if (gauge_.kernel_kills() <= kernel_kills_) return {};
+  if (worker.killed_by_us || gauge_.kernel_kills() <= kernel_kills_) return {};
   ++kernel_kills_;
   return {shm::Death::OutOfMemory, static_cast<std::uint8_t>(core::MemoryScope::Kernel), 0, 0};
 }

@@ -111,6 +111,14 @@ void Node::start_worker(std::optional<core::ClassId> actor) {
     for (const int fd : {sockets[0], sockets[1], out[0], out[1], err[0], err[1]}) {
       if (fd >= 0) ::close(fd);
     }
+    if (!start_failure_told_) {
+      start_failure_told_ = true;
+      ::fprintf(stderr, "mobula: no further worker can be started: %s\n",
+                !process ? "all 4096 entries for processes are taken (those of dead workers stay "
+                           "while refs to their values are held)"
+                : zygote_failures_ >= kZygoteFailuresMax ? "the process that forks them keeps dying"
+                                                         : ::strerror(errno));
+    }
     if (process) tables_->close_process(*process);
     step(core::WorkerStartFailed{actor});
     if (actor && actors_.contains(actor->value))
@@ -234,9 +242,7 @@ void Node::worker_exited(std::uint32_t process, int status) {
   const std::uint32_t cls_id = worker.attached;
   if (cls_id != shm::kNone) {
     shm::SchedulingClass& cls = memory_.scheduling_class(cls_id);
-    const std::uint32_t slot = memory_.process(process).class_slot.load();
-    cls.sleepers[slot / 64].fetch_and(~(std::uint64_t{1} << (slot % 64)));
-    cls.slot_process[slot].store(shm::kNone);
+    give_slot_back(process, cls_id);
     cls.attached.fetch_sub(1);
     std::uint32_t searcher = process + 1;
     cls.searcher.compare_exchange_strong(searcher, 0);
@@ -300,15 +306,30 @@ void Node::attach(std::uint32_t process, std::uint32_t id) {
   wake(process);
 }
 
-void Node::leave_class(std::uint32_t process) {
-  Worker& worker = workers_.at(process);
-  shm::SchedulingClass& cls = memory_.scheduling_class(worker.attached);
+// The process's number among the workers of the class goes to another one that shares it, if any:
+// that one may sleep, and would not be found.
+void Node::give_slot_back(std::uint32_t process, std::uint32_t id) {
+  shm::SchedulingClass& cls = memory_.scheduling_class(id);
   const std::uint32_t slot = memory_.process(process).class_slot.load();
   cls.sleepers[slot / 64].fetch_and(~(std::uint64_t{1} << (slot % 64)));
   cls.slot_process[slot].store(shm::kNone);
+  for (const auto& [other, worker] : workers_) {
+    if (other == process || worker.attached != id ||
+        memory_.process(other).class_slot.load() != slot)
+      continue;
+    cls.slot_process[slot].store(other);
+    return wake(other);  // it announces itself anew
+  }
+}
+
+void Node::leave_class(std::uint32_t process) {
+  Worker& worker = workers_.at(process);
+  shm::SchedulingClass& cls = memory_.scheduling_class(worker.attached);
+  give_slot_back(process, worker.attached);
   cls.attached.fetch_sub(1);
   worker.attached = shm::kNone;
   worker.leaving = false;
+  worker.rests = false;
   worker.blocked = false;  // it has no task; that it blocks in the next one must be seen as new
 }
 
@@ -338,6 +359,7 @@ void Node::end_condemned() {
 }
 
 void Node::kill_worker(Worker& worker) {
+  worker.killed_by_us = true;
   if (worker.pidfd >= 0) signal_pidfd(worker.pidfd, SIGKILL);
 }
 

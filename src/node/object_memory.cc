@@ -170,7 +170,7 @@ bool ObjectMemory::make_room(std::uint64_t bytes, Time now) {
   if (resident_ + bytes > capacity) reclaim_unused(now);
   if (resident_ + bytes <= capacity) return true;
   const std::uint64_t wanted = resident_ + bytes - capacity;
-  if (wanted > leaving_ && now >= disk_refused_until_) spill(wanted - leaving_);
+  if (wanted > leaving_ && now >= disk_refused_until_) spill(wanted - leaving_, now);
   return false;
 }
 
@@ -351,7 +351,7 @@ std::vector<ByteRange> ObjectMemory::runs_of(Extent& extent) const {
   return runs;
 }
 
-void ObjectMemory::spill(std::uint64_t bytes) {
+void ObjectMemory::spill(std::uint64_t bytes, Time now) {
   if (!spiller_ || leaving_ >= kInFlightMax) return;
   const auto chosen = plan_.choose(std::min(bytes, kInFlightMax), [&](std::uint32_t i) {
     if (pinned(i)) return core::SpillPlan::Use::Now;
@@ -359,10 +359,10 @@ void ObjectMemory::spill(std::uint64_t bytes) {
                ? core::SpillPlan::Use::Lately
                : core::SpillPlan::Use::None;
   });
-  for (const std::uint32_t i : chosen) begin_spill(i);
+  for (const std::uint32_t i : chosen) begin_spill(i, now);
 }
 
-void ObjectMemory::begin_spill(std::uint32_t i) {
+void ObjectMemory::begin_spill(std::uint32_t i, Time now) {
   Extent& e = memory_.extent(i);
   if (!leave(i)) return plan_.arrived(i, e.size);
   DiskJob job;
@@ -378,9 +378,10 @@ void ObjectMemory::begin_spill(std::uint32_t i) {
   }
   const auto place = file_.allocate(job.bytes);
   if (!place) {
-    disk_refused_until_ = Time::max();
+    disk_refused_until_ = now + kDiskPause;
     disk_problem_ = "Config.spill_limit allows " + std::to_string(file_.end()) + " bytes, " +
-                    std::to_string(file_.end() - file_.free_bytes()) + " are in use";
+                    std::to_string(file_.end() - file_.free_bytes()) +
+                    " are in use, and the next objects to go need " + std::to_string(job.bytes);
     plan_.arrived(i, e.size);
     return settle(i, Residency::Resident);
   }
@@ -480,7 +481,7 @@ void ObjectMemory::forget_disk(std::uint32_t i) {
   job.bytes = found->second.bytes;
   MOBULA_CHECK(file_.release(job.file_offset, job.bytes));
   on_disk_.erase(found);
-  if (disk_refused_until_ == Time::max()) disk_refused_until_ = {};  // there is room again
+  disk_refused_until_ = {};  // there is more room now
   spiller_->post(std::move(job));
 }
 
@@ -497,7 +498,7 @@ void ObjectMemory::spill_ahead(Time now) {
   if (resident_ - leaving_ <= ahead) return;
   const std::uint64_t bytes = std::min(resident_ - leaving_ - ahead, fresh_);
   fresh_ -= bytes;
-  spill(bytes);
+  spill(bytes, now);
 }
 
 bool ObjectMemory::look_after(Time now) {

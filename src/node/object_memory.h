@@ -111,8 +111,8 @@ class ObjectMemory {
   bool leave(std::uint32_t extent);  // Resident --> Leaving, unless it is pinned
   void settle(std::uint32_t extent, shm::Residency residency);
   std::vector<ByteRange> runs_of(shm::Extent& extent) const;
-  void spill(std::uint64_t bytes);
-  void begin_spill(std::uint32_t extent);
+  void spill(std::uint64_t bytes, Time now);
+  void begin_spill(std::uint32_t extent, Time now);
   void end_spill(DiskResult result, Time now);
   void end_restore(DiskResult result, Time now);
   void forget_disk(std::uint32_t extent);

@@ -60,6 +60,9 @@ void register_standard() {
   add(typeid(GetTimeoutError), &rethrow_as<GetTimeoutError>);
   add(typeid(ObjectStoreFullError), &rethrow_as<ObjectStoreFullError>);
   add(typeid(OutOfMemoryError), &rethrow_as<OutOfMemoryError>);
+  add(typeid(OutOfDiskError), &rethrow_as<OutOfDiskError>);
+  add(typeid(ObjectLostError), &rethrow_as<ObjectLostError>);
+  add(typeid(NodeDiedError), &rethrow_as<NodeDiedError>);
   add(typeid(UnschedulableError), &rethrow_as<UnschedulableError>);
   add(typeid(FunctionNotFoundError), &rethrow_as<FunctionNotFoundError>);
   add(typeid(DecodeError), &rethrow_as<DecodeError>);

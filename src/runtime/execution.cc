@@ -94,16 +94,18 @@ void inherit_error(Process& process, shm::Record& record, shm::Record& argument)
     set_compact_error(record, ErrorCode::kTaskCancelled, argument.function);
     return;
   }
-  if (argument.result_kind == shm::ResultKind::ErrorCode) {
-    record.error() = argument.error();
+  if (argument.result_kind == shm::ResultKind::ErrorCode &&
+      argument.error().code == static_cast<std::uint32_t>(ErrorCode::kWorkerCrashed)) {
+    record.error() = argument.error();  // it names the argument's function
     record.result_kind = shm::ResultKind::ErrorCode;
     return;
   }
   try {
+    if (argument.result_kind == shm::ResultKind::ErrorCode) throw_failure(process, argument);
     const ValueBytes bytes = result_bytes(process, argument);
     Reader reader(bytes.data, bytes.size);
     place_error(process, record, decode<ErrorValue>(reader));
-  } catch (const Error& e) {  // it was spilled, and cannot be brought back
+  } catch (const Error& e) {  // the argument's own, in words; or it cannot be brought from disk
     ErrorValue error;
     error.code = static_cast<std::uint32_t>(e.code());
     error.message = e.what();
@@ -150,9 +152,13 @@ bool covers(const shm::Memory& memory, std::uint32_t scheduling_class) {
   thread_local bool answer = false;
   if (asked == std::pair{help_class, scheduling_class}) return answer;
   asked = {help_class, scheduling_class};
-  const auto held = wire::parse_amounts(memory.scheduling_class(help_class).demand_text);
-  const auto demand = wire::parse_amounts(memory.scheduling_class(scheduling_class).demand_text);
-  answer = std::all_of(demand.begin(), demand.end(), [&](const auto& wanted) {
+  const auto& mine_text = memory.scheduling_class(help_class).demand_text;
+  const auto& its_text = memory.scheduling_class(scheduling_class).demand_text;
+  const auto held = wire::parse_amounts(mine_text);
+  const auto demand = wire::parse_amounts(its_text);
+  const bool cut =
+      std::strlen(its_text) + 1 == sizeof its_text;  // then it demands more than is told
+  answer = !cut && std::all_of(demand.begin(), demand.end(), [&](const auto& wanted) {
     const auto mine = held.find(wanted.first);
     return mine != held.end() && mine->second >= wanted.second;
   });
@@ -322,12 +328,21 @@ Reader& Execution::argument() {
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
   const ArgumentTag tag = frame.tag ? *frame.tag : frame.stream->raw<ArgumentTag>();
   frame.tag.reset();
+  frame.referred_object.reset();
   if (tag == ArgumentTag::Value) return *frame.stream;
   if (tag != ArgumentTag::Ref) throw_decode_error("an argument is of no known kind");
   Reader& value = element();
   // A parameter may be a span of the value: it stays in memory as long as the function runs.
   frame.pins.push_back(std::move(frame.referred_pin));
+  frame.referred_object = frame.referred_address;
   return value;
+}
+
+std::optional<Execution::Object> Execution::argument_object() {
+  runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
+  if (!frame.referred_object) return std::nullopt;
+  adopt_decoded(*frame.referred_object);
+  return Object{*frame.referred_object, frame.pins.back()};
 }
 
 std::optional<std::size_t> Execution::elements() {
@@ -357,6 +372,7 @@ Reader& Execution::element() {
                                          ? runtime::size_without_refs(value)
                                          : value.size);
   frame.referred_pin = std::move(value.pin);
+  frame.referred_address = address;
   return *frame.referred;
 }
 
@@ -387,6 +403,8 @@ void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain
   } catch (const ObjectStoreFullError& e) {
     throw runtime::StoreFailed{"its result could not be stored", e.code(), e.what()};
   } catch (const OutOfDiskError& e) {
+    throw runtime::StoreFailed{"its result could not be stored", e.code(), e.what()};
+  } catch (const OutOfMemoryError& e) {
     throw runtime::StoreFailed{"its result could not be stored", e.code(), e.what()};
   }
 }

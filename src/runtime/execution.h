@@ -57,6 +57,8 @@ struct Frame {
   std::optional<detail::ArgumentTag> tag;  // of the next argument, once it was looked at
   std::optional<Reader> referred;
   detail::Pin referred_pin;
+  RefAddress referred_address{};
+  std::optional<RefAddress> referred_object;  // of the argument read last, if it was a Ref
 };
 
 // The innermost task of this thread; nullptr in a driver.

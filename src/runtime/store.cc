@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "runtime/execution.h"
 #include "runtime/ledger.h"
 #include "runtime/process.h"
 #include "shm/futex.h"
@@ -34,18 +35,30 @@ void sleep_ns(std::uint64_t ns) {
   ::nanosleep(&t, nullptr);
 }
 
-// Tools see that the process waits for memory.
+// Tools see that the thread waits for memory. A task lends its CPU meanwhile: to those, perhaps,
+// who will make memory free.
 class WaitsForMemory {
  public:
-  explicit WaitsForMemory(Process& process) : reason_(process.this_ledger().shared().wait.reason) {
+  explicit WaitsForMemory(Process& process)
+      : process_(process),
+        reason_(process.this_ledger().shared().wait.reason),
+        in_task_(current_frame() != nullptr) {
     reason_.store(static_cast<std::uint32_t>(shm::WaitReason::Memory), std::memory_order_relaxed);
+    if (!in_task_) return;
+    process_.shared().blocked_threads.fetch_add(1, std::memory_order_seq_cst);
+    process_.daemon().ring(process_.memory().header());
   }
-  ~WaitsForMemory() { reason_.store(0, std::memory_order_relaxed); }
+  ~WaitsForMemory() {
+    reason_.store(0, std::memory_order_relaxed);
+    if (in_task_) process_.shared().blocked_threads.fetch_sub(1, std::memory_order_seq_cst);
+  }
   WaitsForMemory(const WaitsForMemory&) = delete;
   WaitsForMemory& operator=(const WaitsForMemory&) = delete;
 
  private:
+  Process& process_;
   std::atomic<std::uint32_t>& reason_;
+  bool in_task_;
 };
 
 }  // namespace
@@ -209,6 +222,7 @@ void Store::ask_until_granted(wire::Message& message, std::uint64_t& give_up) {
     {
       const WaitsForMemory reason(process_);
       process_.tidy();
+      if (should_stop()) throw_stopped();
       sleep_ns(kRetryNs);
     }
     message.kind = kind;  // the rest is as it was sent

@@ -245,7 +245,7 @@ struct alignas(kCacheLine) SchedulingClass {
   std::atomic<std::uint32_t> restarts;
   DeathNote death;
   char name[96];  // class name of an actor, or the resources of a task class, for messages
-  char demand_text[96];  // "CPU 1"
+  char demand_text[512];  // "CPU=1\n", cut if it is longer
 };
 
 struct RingHeader;

@@ -392,18 +392,20 @@ inline repair_worker(dead) {
 #define T_SETTLED (STATE(t_word) == Free || FINAL(t_word))
 #define T_HOLDS_R (FINAL(t_word) && t_result_has_refs && !t_refs_released)
 
-// The ledgers of the dead owner go together, when nobody outside of them holds a record of theirs.
+// The dead owner's records are freed one by one, as nobody holds them any more: a result may hold
+// what lies in the same ledger (Recovery::free_settled).
 inline free_ledgers() {
 #ifdef BUG_A_LEDGER_KEEPS_ITSELF
   T_SETTLED && COUNT(refs) == 0;  // also a hold by T's own result keeps R, and R keeps T
 #else
-  T_SETTLED && COUNT(refs) == T_HOLDS_R;  // Recovery::settled
+  T_SETTLED;
 #endif
   if                             // drop_contents
   :: T_HOLDS_R -> release_hold()
   :: else
   fi;
   t_word = WITH_STATE(0, Free);
+  COUNT(refs) == 0;  // Recovery::settled
   if
   :: STATE(r_word) != Free ->
      seen = refs;

@@ -2,8 +2,10 @@
 // for users.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
@@ -73,17 +75,30 @@ struct Parameter<std::string_view> {
   std::string_view value;
 };
 template <class T>
-struct Parameter<View<T>> {  // pinned by the call for as long as it runs
+struct Parameter<View<T>> {  // of a Ref's object; of a value that was passed, copied to an object
   using Stored = std::vector<T>;
-  explicit Parameter(Execution& e) : value(decode_span<T>(e.argument())) {}
-  View<T> pass() { return View<T>({}, {}, value); }
-  std::span<const T> value;
+  explicit Parameter(Execution& e) : view(read(e)) {}
+  View<T> pass() { return std::move(view); }
+  static View<T> read(Execution& e) {
+    const std::span<const T> elements = decode_span<T>(e.argument());
+    if (auto object = e.argument_object())
+      return View<T>(Ref<Buffer>::own(object->address), std::move(object->pin), elements);
+    constexpr std::size_t kAligned = 1024;  // buffers from here on begin at a cache line
+    const std::size_t size = elements.size_bytes();
+    Buffer copy = create_buffer(alignof(T) > 8 ? std::max(size, kAligned) : size);
+    if (size != 0) std::memcpy(copy.data(), elements.data(), size);
+    Ref<Buffer> object = copy.seal();
+    Bytes stored = get_bytes(object.address(), object.session(), std::nullopt);
+    Reader reader(stored.data, stored.size);
+    const auto* begin = reinterpret_cast<const T*>(decode_span<std::byte>(reader).data());
+    return View<T>(std::move(object), std::move(stored.pin), {begin, elements.size()});
+  }
+  View<T> view;
 };
 template <class T>
 struct Parameter<const View<T>&> : Parameter<View<T>> {
-  explicit Parameter(Execution& e) : Parameter<View<T>>(e), view({}, {}, this->value) {}
-  const View<T>& pass() { return view; }
-  View<T> view;
+  using Parameter<View<T>>::Parameter;
+  const View<T>& pass() { return this->view; }
 };
 
 template <class P>

@@ -165,6 +165,13 @@ class Execution {
   // one's value is read by element(), in order, instead of argument().
   std::optional<std::size_t> elements();
   Reader& element();
+  // The object that argument() has just read, held and pinned once more; none if the argument was a
+  // value.
+  struct Object {
+    RefAddress address;
+    Pin pin;
+  };
+  std::optional<Object> argument_object();
 
   template <class Encode>
   void result(const Encode& encode) {
