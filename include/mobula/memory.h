@@ -30,7 +30,7 @@ struct MemoryReport {
   struct Object {
     std::string name;  // of the function that made it; "(put)"
     std::uint64_t size = 0;
-    bool is_arguments = false;  // of a task that is not finished; otherwise a value
+    bool is_arguments = false;  // of a task, kept until its result is dropped; otherwise a value
     bool on_disk = false;
     std::uint32_t owner_pid = 0;  // of the process that submitted the task or put the value
     std::uint64_t holders = 0;  // other processes, objects and this process's refs that keep it

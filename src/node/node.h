@@ -177,7 +177,8 @@ class Node {
   double memory_threshold_ = 1;
   std::uint64_t zygote_memory_ = 0;  // what workers share with it from their birth
   std::uint64_t kernel_kills_ = 0;  // that are accounted for, or lie too long back
-  std::uint64_t kernel_kills_seen_ = 0;  // at the last look
+  std::uint64_t kernel_kills_seen_ = 0;  // some seconds ago
+  core::Time kernel_kills_seen_at_{};
   core::Time memory_look_at_{};
   core::Time survey_at_{};
   int quiet_looks_ = 0;  // in a row, with nothing to do

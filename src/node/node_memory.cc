@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::uint64_t kHeapMaxLeast = 64 * kMiB;
+constexpr core::Time kKernelKillIsRecent = std::chrono::seconds(5);
 
 const char* whose_memory(core::MemoryScope scope) {
   switch (scope) {
@@ -59,10 +60,13 @@ bool Node::anybody_works() const {
 core::Time Node::watch_memory() {
   if (now() < memory_look_at_) return memory_look_at_ - now();
   const core::Time begin = now();
-  // The counter may be the whole machine's. Who died of the kernel is heard of at once; what was
-  // counted two looks ago was somebody else.
-  kernel_kills_ = std::max(kernel_kills_, kernel_kills_seen_);
-  kernel_kills_seen_ = gauge_.kernel_kills();
+  // The counter may be the whole machine's. What it counted long ago was somebody else: a death is
+  // heard of when the memory is torn down, within seconds.
+  if (begin - kernel_kills_seen_at_ >= kKernelKillIsRecent) {
+    kernel_kills_ = std::max(kernel_kills_, kernel_kills_seen_);
+    kernel_kills_seen_ = gauge_.kernel_kills();
+    kernel_kills_seen_at_ = begin;
+  }
   const std::vector<core::MemoryMeter> meters = read_meters();
   if (core::MemoryGuard::exceeded(meters)) {
     if (const auto kill = guard_.look(meters, memory_users(), now())) {

@@ -318,7 +318,7 @@ void Node::give_slot_back(std::uint32_t process, std::uint32_t id) {
         memory_.process(other).class_slot.load() != slot)
       continue;
     cls.slot_process[slot].store(other);
-    return wake(other);  // it announces itself anew
+    wake(other);  // all that share it announce themselves anew
   }
 }
 

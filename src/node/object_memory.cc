@@ -354,10 +354,10 @@ std::vector<ByteRange> ObjectMemory::runs_of(Extent& extent) const {
 void ObjectMemory::spill(std::uint64_t bytes, Time now) {
   if (!spiller_ || leaving_ >= kInFlightMax) return;
   const auto chosen = plan_.choose(std::min(bytes, kInFlightMax), [&](std::uint32_t i) {
-    if (pinned(i)) return core::SpillPlan::Use::Now;
-    return memory_.extent(i).touched.exchange(0, std::memory_order_relaxed)
-               ? core::SpillPlan::Use::Lately
-               : core::SpillPlan::Use::None;
+    // Pins last: they are asked of every process, and who has pinned it has touched it.
+    if (memory_.extent(i).touched.exchange(0, std::memory_order_relaxed))
+      return core::SpillPlan::Use::Lately;
+    return pinned(i) ? core::SpillPlan::Use::Now : core::SpillPlan::Use::None;
   });
   for (const std::uint32_t i : chosen) begin_spill(i, now);
 }

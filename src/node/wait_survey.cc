@@ -36,9 +36,12 @@ std::vector<WaitSurvey::Deadlock> WaitSurvey::look(const Processes& processes) {
   std::vector<std::vector<Node>> seen;
   std::vector<Deadlock> found;
   for (std::vector<Node>& circle : graph_.deadlocks()) {
-    if (!begin_with_task(circle) && !begin_with_call(circle)) continue;  // nothing could break it
+    // The records go on meanwhile: what was seen here is not looked up again.
+    const bool by_lending = begin_with_task(circle);
+    if (!by_lending && !begin_with_call(circle)) continue;  // nothing could break it
+    if (by_lending && circle[1 % circle.size()].kind != Node::Kind::Thread) continue;
     if (std::find(suspected_.begin(), suspected_.end(), circle) != suspected_.end())
-      found.push_back(describe(circle));
+      found.push_back(describe(circle, by_lending));
     seen.push_back(std::move(circle));
   }
   suspected_ = std::move(seen);
@@ -138,12 +141,19 @@ void WaitSurvey::add_queue(Address call, const Record& record, std::vector<Node>
     at = ring.next.load(std::memory_order_acquire);
     if (ring.participant.load() != caller) continue;
     const std::uint64_t tail = ring.tail.load(std::memory_order_acquire);
-    if (tail >= ring.head.load(std::memory_order_acquire)) continue;
+    const std::uint64_t head = ring.head.load(std::memory_order_acquire);
+    if (tail >= head) continue;
     const Address first = Address::unpack(shm::ring::entry(memory_, ring, tail).load());
     const std::uint64_t state = memory_.record(first.slot).state.load();
-    if (first != call && word::generation(state) == first.generation &&
-        word::state(state) == State::Waiting)
-      targets.push_back(of_record(first));
+    if (first == call || word::generation(state) != first.generation ||
+        word::state(state) != State::Waiting)
+      continue;
+    // A thread has a ring for each task that calls: only what is before it in its own holds it
+    // back.
+    bool is_in = false;
+    for (std::uint64_t t = tail; t < head && !is_in; ++t)
+      is_in = shm::ring::entry(memory_, ring, t).load() == call.packed();
+    if (is_in) targets.push_back(of_record(first));
   }
 }
 
@@ -189,9 +199,9 @@ bool WaitSurvey::is_open_call(Node node) const {
   return record.kind == shm::Kind::ActorCall && (state == State::Ready || state == State::Waiting);
 }
 
-WaitSurvey::Deadlock WaitSurvey::describe(std::vector<Node> circle) const {
+WaitSurvey::Deadlock WaitSurvey::describe(std::vector<Node> circle, bool by_lending) const {
   Deadlock found;
-  if (!is_open_call(circle.front())) {
+  if (by_lending) {
     const auto holder = static_cast<std::uint32_t>(circle[1 % circle.size()].id);
     found.holder = memory_.participant(holder).process.load();
     found.circle = std::move(circle);

@@ -51,7 +51,7 @@ class WaitSurvey {
   void add_queue(shm::Address call, const shm::Record& record, std::vector<Node>& targets) const;
   // The thread of a process that runs a task; kNone: none does.
   std::uint32_t runner_of(std::uint32_t process) const;
-  Deadlock describe(std::vector<Node> circle) const;
+  Deadlock describe(std::vector<Node> circle, bool by_lending) const;
   bool begin_with_task(std::vector<Node>& circle) const;
   bool begin_with_call(std::vector<Node>& circle) const;
   bool is_open_call(Node node) const;

@@ -94,11 +94,16 @@ void inherit_error(Process& process, shm::Record& record, shm::Record& argument)
     set_compact_error(record, ErrorCode::kTaskCancelled, argument.function);
     return;
   }
-  if (argument.result_kind == shm::ResultKind::ErrorCode &&
-      argument.error().code == static_cast<std::uint32_t>(ErrorCode::kWorkerCrashed)) {
-    record.error() = argument.error();  // it names the argument's function
-    record.result_kind = shm::ResultKind::ErrorCode;
-    return;
+  if (argument.result_kind == shm::ResultKind::ErrorCode) {
+    switch (static_cast<ErrorCode>(argument.error().code)) {
+      case ErrorCode::kOutOfMemory:
+      case ErrorCode::kActorDied:
+      case ErrorCode::kActorUnavailable: break;  // worded with the name of whose error it is
+      default:
+        record.error() = argument.error();
+        record.result_kind = shm::ResultKind::ErrorCode;
+        return;
+    }
   }
   try {
     if (argument.result_kind == shm::ResultKind::ErrorCode) throw_failure(process, argument);
@@ -492,22 +497,33 @@ void destroy_instance() noexcept {
   actor_instance = nullptr;
 }
 
-bool may_help(Process& process, const shm::Record& record) {
-  char here;
-  if (help_class == shm::kNone || &here < stack_limit) return false;
+namespace {
+
+bool is_for_us(Process& process, const shm::Record& record) {
+  if (help_class == shm::kNone) return false;
   const std::uint64_t seen = record.state.load(std::memory_order_acquire);
   return shm::word::state(seen) == shm::State::Ready && record.kind == shm::Kind::Task &&
          covers(process.memory(), record.scheduling_class);
 }
 
+}  // namespace
+
+bool may_help(Process& process, const shm::Record& record) {
+  // With room for help()'s own frame: who may help must not be refused there, and ask again.
+  constexpr std::ptrdiff_t kOwnFrame = 8 << 10;
+  const char here = 0;
+  return &here >= stack_limit + kOwnFrame && is_for_us(process, record);
+}
+
 bool help(Process& process, shm::Record& record, shm::Address address) {
-  if (!may_help(process, record)) return false;
+  char here;
+  if (&here < stack_limit || !is_for_us(process, record)) return false;
   Ledger& ledger = process.this_ledger();
   // More than once only when its exception is one to be tried again.
   for (;;) {
     const std::uint64_t seen = record.state.load(std::memory_order_acquire);
     if (shm::word::is_final(seen)) return true;
-    if (!may_help(process, record)) return false;
+    if (!is_for_us(process, record)) return false;
     shm::claim::intend(ledger.shared(), address);
     shm::crash_point(shm::CrashPoint::ClaimIntent);
     if (!shm::claim::take(record, address, ledger.participant())) {

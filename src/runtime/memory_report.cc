@@ -127,8 +127,7 @@ class Report {
     if (owner) ++owner->records;
     if (record.kind == shm::Kind::Join) return;
     const bool is_final = shm::word::is_final(state);
-    if (record.flags & shm::flag::kArgsStored)
-      note(record, slot, record.args_at(), !is_final, owner);
+    if (record.flags & shm::flag::kArgsStored) note(record, slot, record.args_at(), true, owner);
     if (is_final && record.result_kind == shm::ResultKind::Stored)
       note(record, slot, record.result_at(), false, owner);
     if (record.state.load(std::memory_order_acquire) != state) report_.largest.resize(noted_);

@@ -35,30 +35,22 @@ void sleep_ns(std::uint64_t ns) {
   ::nanosleep(&t, nullptr);
 }
 
-// Tools see that the thread waits for memory. A task lends its CPU meanwhile: to those, perhaps,
-// who will make memory free.
+// Tools see that the thread waits for memory. It keeps its CPU: whoever got it would soon want
+// memory, too, and hold or pin some of his own meanwhile.
 class WaitsForMemory {
  public:
   explicit WaitsForMemory(Process& process)
-      : process_(process),
-        reason_(process.this_ledger().shared().wait.reason),
-        in_task_(current_frame() != nullptr) {
+      : reason_(process.this_ledger().shared().wait.reason),
+        before_(reason_.load(std::memory_order_relaxed)) {
     reason_.store(static_cast<std::uint32_t>(shm::WaitReason::Memory), std::memory_order_relaxed);
-    if (!in_task_) return;
-    process_.shared().blocked_threads.fetch_add(1, std::memory_order_seq_cst);
-    process_.daemon().ring(process_.memory().header());
   }
-  ~WaitsForMemory() {
-    reason_.store(0, std::memory_order_relaxed);
-    if (in_task_) process_.shared().blocked_threads.fetch_sub(1, std::memory_order_seq_cst);
-  }
+  ~WaitsForMemory() { reason_.store(before_, std::memory_order_relaxed); }
   WaitsForMemory(const WaitsForMemory&) = delete;
   WaitsForMemory& operator=(const WaitsForMemory&) = delete;
 
  private:
-  Process& process_;
   std::atomic<std::uint32_t>& reason_;
-  bool in_task_;
+  std::uint32_t before_;  // waits for memory are nested
 };
 
 }  // namespace
@@ -222,7 +214,9 @@ void Store::ask_until_granted(wire::Message& message, std::uint64_t& give_up) {
     {
       const WaitsForMemory reason(process_);
       process_.tidy();
-      if (should_stop()) throw_stopped();
+      // Without the task's name, which may lie in arguments that are on disk as well.
+      if (should_stop())
+        throw TaskCancelledError("the task was cancelled while it waited for memory of the store");
       sleep_ns(kRetryNs);
     }
     message.kind = kind;  // the rest is as it was sent
