@@ -499,6 +499,9 @@ void destroy_instance() noexcept {
 
 namespace {
 
+// Not a local variable's address: a sanitizer may keep those elsewhere.
+const char* stack_position() { return static_cast<const char*>(__builtin_frame_address(0)); }
+
 bool is_for_us(Process& process, const shm::Record& record) {
   if (help_class == shm::kNone) return false;
   const std::uint64_t seen = record.state.load(std::memory_order_acquire);
@@ -511,13 +514,11 @@ bool is_for_us(Process& process, const shm::Record& record) {
 bool may_help(Process& process, const shm::Record& record) {
   // With room for help()'s own frame: who may help must not be refused there, and ask again.
   constexpr std::ptrdiff_t kOwnFrame = 8 << 10;
-  const char here = 0;
-  return &here >= stack_limit + kOwnFrame && is_for_us(process, record);
+  return is_for_us(process, record) && stack_position() >= stack_limit + kOwnFrame;
 }
 
 bool help(Process& process, shm::Record& record, shm::Address address) {
-  char here;
-  if (&here < stack_limit || !is_for_us(process, record)) return false;
+  if (!is_for_us(process, record) || stack_position() < stack_limit) return false;
   Ledger& ledger = process.this_ledger();
   // More than once only when its exception is one to be tried again.
   for (;;) {

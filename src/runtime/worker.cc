@@ -332,8 +332,9 @@ void run_worker(Process& process) {
   rlimit stack{};
   ::getrlimit(RLIMIT_STACK, &stack);
   const std::size_t size = stack.rlim_cur == RLIM_INFINITY ? std::size_t{64} << 20 : stack.rlim_cur;
-  char here;
-  set_stack_limit(&here - size + std::min(kStackReserve, size / 2));
+  // Not a local variable's address: a sanitizer may keep those elsewhere.
+  const auto* here = static_cast<const char*>(__builtin_frame_address(0));
+  set_stack_limit(here - size + std::min(kStackReserve, size / 2));
   try {
     WorkerLoop(process).run();
   } catch (const NodeDiedError&) {
