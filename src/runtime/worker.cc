@@ -27,8 +27,12 @@ constexpr int kRingTurn = 64;
 // Below this a task counts as quick: about what waking a second worker for it would cost.
 constexpr std::uint64_t kQuickTicks = 10'000;
 constexpr int kQuickInARow = 16;
-// Between two looks at the heap, after a task: about 10 ms.
+// Between two questions after the heap: about 10 ms and some tasks, or 100 ms. How much it is costs
+// tens of microseconds to learn, so it is asked only after so many page faults: whatever grew took
+// those.
 constexpr std::uint64_t kHeapLookTicks = 25'000'000;
+constexpr std::uint32_t kHeapLookTasks = 8;
+constexpr long kHeapLookFaults = 1024;
 // A sleep of about a millisecond: what comes after it is no stream of tasks.
 constexpr std::uint64_t kParkedTicks = 3'000'000;
 // Stack that must be left to run a task inside of a waiting one: what programs have by default, so
@@ -93,9 +97,11 @@ class WorkerLoop {
     const std::uint64_t begin = ticks();
     shm::futex_wait(shm::futex_word(shared_.bell.value), rung, kSleepSlice);
     shared_.sleeping.store(0, std::memory_order_relaxed);
-    // Nobody rang for a long time: is there still a daemon?
-    if (shared_.bell.value.load(std::memory_order_acquire) == rung && !process_.daemon().alive())
-      ::_exit(kExitDone);
+    // Nobody rang for a long time: is there still a daemon? And what did the last tasks leave?
+    if (shared_.bell.value.load(std::memory_order_acquire) == rung) {
+      if (!process_.daemon().alive()) ::_exit(kExitDone);
+      look_after_heap();
+    }
     waker_stands_still_ = shared_.waker_core.load(std::memory_order_relaxed) == shm::this_core() &&
                           ticks() - begin > kParkedTicks;
   }
@@ -227,8 +233,11 @@ class WorkerLoop {
     shared_.tasks_done.store(shared_.tasks_done.load(std::memory_order_relaxed) + 1,
                              std::memory_order_relaxed);
     const std::uint64_t end = ticks();
-    if (end - heap_looked_at_ > kHeapLookTicks) {
-      heap_looked_at_ = end;
+    ++tasks_since_asked_;
+    if (end - heap_asked_at_ > kHeapLookTicks &&
+        (tasks_since_asked_ >= kHeapLookTasks || end - heap_asked_at_ > 10 * kHeapLookTicks)) {
+      heap_asked_at_ = end;
+      tasks_since_asked_ = 0;
       look_after_heap();
     }
     const bool was_quick = end - begin < kQuickTicks;
@@ -238,6 +247,12 @@ class WorkerLoop {
       cls.quick.store(1, std::memory_order_relaxed);
   }
 
+  static long page_faults() {
+    rusage use{};
+    ::getrusage(RUSAGE_SELF, &use);
+    return use.ru_minflt + use.ru_majflt;
+  }
+
   std::uint64_t heap() const {
     const std::uint64_t all = own_memory();
     return all - std::min(all, heap_at_start_);
@@ -245,7 +260,10 @@ class WorkerLoop {
 
   // An actor's heap is its state; a worker's is bounded.
   void look_after_heap() {
-    if (is_actor_ || !heap_bound_.wants_trim(heap())) return;
+    const long faults = page_faults();
+    if (is_actor_ || faults < faults_at_look_ + kHeapLookFaults) return;
+    faults_at_look_ = faults;
+    if (!heap_bound_.wants_trim(heap())) return;
     ::malloc_trim(0);
     spent_ = heap_bound_.is_spent(heap());
     if (!spent_) return;
@@ -322,7 +340,9 @@ class WorkerLoop {
   int in_a_row_ = 0;
   core::HeapBound heap_bound_;
   const std::uint64_t heap_at_start_;  // what it shares with the zygote, for the most part
-  std::uint64_t heap_looked_at_ = 0;
+  std::uint64_t heap_asked_at_ = 0;
+  std::uint32_t tasks_since_asked_ = 0;
+  long faults_at_look_ = 0;
   bool spent_ = false;
 };
 
