@@ -279,7 +279,11 @@ void shutdown() noexcept {
   } catch (const Error&) {
     // The node is gone already, and could not clean up.
     std::error_code ignored;
-    if (!node_directory.empty()) std::filesystem::remove_all(node_directory, ignored);
+    if (!node_directory.empty()) {
+      const std::filesystem::path folder(node_directory);
+      std::filesystem::remove_all(folder, ignored);
+      ::rmdir(folder.parent_path().c_str());  // unless other sessions are in it
+    }
   }
   runtime::set_current_process(nullptr);
   session_process.reset();  // closes the socket: the daemon ends
