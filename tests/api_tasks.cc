@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <complex>
@@ -814,6 +815,40 @@ TEST_CASE("put stores any value") {
   CHECK(mobula::get(mobula::put(std::vector<std::string>{"a", "b"})) ==
         std::vector<std::string>{"a", "b"});
   CHECK(mobula::get(remote<tasks::sum>(mobula::put(std::vector{1, 2, 3}))) == 6);
+}
+
+TEST_CASE("memory_report tells what is held, where it is and who has it") {
+  constexpr std::size_t kSize = 3 << 20;
+  const auto puts = [](const mobula::MemoryReport& report) {
+    const auto it = std::find_if(report.origins.begin(), report.origins.end(),
+                                 [](const auto& origin) { return origin.name == "(put)"; });
+    return it == report.origins.end() ? mobula::MemoryReport::Origin{} : *it;
+  };
+  const mobula::MemoryReport before = mobula::memory_report();
+  auto held = mobula::put(std::vector<char>(kSize));
+  auto view = mobula::get_view(held);
+
+  const mobula::MemoryReport report = mobula::memory_report();
+  CHECK(puts(report).count == puts(before).count + 1);
+  CHECK(puts(report).bytes >= puts(before).bytes + kSize);
+  CHECK(report.store.used >= before.store.used + kSize);
+  CHECK(report.store.leased >= report.store.used);
+  REQUIRE(!report.largest.empty());
+  CHECK(report.largest[0].size >= kSize);
+  CHECK(report.largest[0].owner_pid == static_cast<std::uint32_t>(::getpid()));
+  const auto me = std::find_if(report.processes.begin(), report.processes.end(),
+                               [](const auto& process) { return process.role == "driver"; });
+  REQUIRE(me != report.processes.end());
+  CHECK(me->pid == static_cast<std::uint32_t>(::getpid()));
+  CHECK(me->pins >= 1);
+  CHECK(me->private_memory > 0);
+  CHECK(report.text().find("(put)") != std::string::npos);
+
+  view = {};
+  held = {};
+  const mobula::MemoryReport after = mobula::memory_report();
+  CHECK(puts(after).count == puts(before).count);
+  CHECK(after.store.used <= report.store.used - kSize);
 }
 
 TEST_CASE("bytes are stored by put_buffer and read by get_view") {
