@@ -1,12 +1,13 @@
 #include "node/recovery.h"
 
 #include <algorithm>
-#include <cstring>
+#include <span>
 
 #include "mobula/error.h"
 #include "shm/cancel.h"
 #include "shm/futex.h"
 #include "shm/holds.h"
+#include "shm/ref_table.h"
 
 namespace mobula::node {
 namespace {
@@ -19,14 +20,22 @@ namespace word = shm::word;
 constexpr std::uint32_t kSubmission = 1u << shm::dependents::kSubmissionBit;
 constexpr std::uint32_t kLooksAtBlocker = 40;  // a fifth of a second, at the daemon's pace
 
-// Visits the refs in the table behind a value (runtime/value.h has the layout).
-template <class Visit>
-void each_ref(const std::byte* data, std::uint64_t size, std::uint32_t from, const Visit& visit) {
-  std::uint64_t count = 0;
-  std::memcpy(&count, data + size - sizeof count, sizeof count);
-  const auto* refs = reinterpret_cast<const std::uint64_t*>(data + size - sizeof count -
-                                                            count * sizeof(std::uint64_t));
-  for (std::uint64_t i = from; i < count; ++i) visit(Address::unpack(refs[i]));
+// The refs among a record's arguments, and inside of its result. Values that contain some never
+// leave memory.
+using Refs = std::span<const std::uint64_t>;
+Refs refs_of_arguments(const shm::Memory& memory, Record& record) {
+  if (!(record.flags & shm::flag::kArgsHaveRefs)) return {};
+  if (!(record.flags & shm::flag::kArgsStored))
+    return shm::trailing_refs(record.args_inline, record.args_size);
+  const shm::StoredAt& at = record.args_at();
+  return shm::trailing_refs(memory.object(memory.object_offset(at)), at.size);
+}
+Refs refs_of_result(const shm::Memory& memory, Record& record) {
+  if (!(record.flags & shm::flag::kResultHasRefs)) return {};
+  if (record.result_kind != shm::ResultKind::Stored)
+    return shm::trailing_refs(record.result_inline, record.result_size);
+  const shm::StoredAt& at = record.result_at();
+  return shm::trailing_refs(memory.object(memory.object_offset(at)), at.size);
 }
 
 }  // namespace
@@ -419,12 +428,10 @@ void Recovery::drop_contents(Record& record, Address address) {
   }
   // A put's refs were its owner's own and go with the owner; those of a task's result are counted
   // for the result.
-  if ((record.flags & shm::flag::kResultHasRefs) && record.kind != shm::Kind::Put) {
-    const bool stored = record.result_kind == shm::ResultKind::Stored;
-    const std::byte* data =
-        stored ? memory_.object(memory_.object_offset(record.result_at())) : record.result_inline;
-    each_ref(data, stored ? record.result_at().size : record.result_size, record.refs_released,
-             [&](Address ref) { release_hold(ref); });
+  if (record.kind != shm::Kind::Put) {
+    const Refs refs = refs_of_result(memory_, record);
+    for (std::size_t r = record.refs_released; r < refs.size(); ++r)
+      release_hold(Address::unpack(refs[r]));
   }
   if (record.flags & shm::flag::kArgsStored) memory_.give_back(record.args_at());
   if (record.result_kind == shm::ResultKind::Stored) memory_.give_back(record.result_at());
@@ -445,17 +452,9 @@ bool Recovery::needs_holds(Record& record) {
 // refs privately, so the counts of what they name do not tell of them.
 template <class Visit>
 void Recovery::each_owned_ref(Record& record, const Visit& visit) {
-  if (record.flags & shm::flag::kArgsHaveRefs) {
-    const bool stored = (record.flags & shm::flag::kArgsStored) != 0;
-    each_ref(stored ? memory_.object(memory_.object_offset(record.args_at())) : record.args_inline,
-             stored ? record.args_at().size : record.args_size, 0, visit);
-  }
-  if (record.kind == shm::Kind::Put && (record.flags & shm::flag::kResultHasRefs)) {
-    const bool stored = record.result_kind == shm::ResultKind::Stored;
-    each_ref(
-        stored ? memory_.object(memory_.object_offset(record.result_at())) : record.result_inline,
-        stored ? record.result_at().size : record.result_size, 0, visit);
-  }
+  for (const std::uint64_t ref : refs_of_arguments(memory_, record)) visit(ref);
+  if (record.kind != shm::Kind::Put) return;
+  for (const std::uint64_t ref : refs_of_result(memory_, record)) visit(ref);
 }
 
 // Frees what nothing refers to any more, one by one: a result may hold what lies in the same
@@ -466,7 +465,7 @@ bool Recovery::free_settled(Orphan& orphan) {
     std::unordered_set<std::uint64_t> owned;
     each_record(orphan.process, [&](Record& record, std::uint32_t) {
       if (needs_holds(record))
-        each_owned_ref(record, [&](Address ref) { owned.insert(ref.packed()); });
+        each_owned_ref(record, [&](std::uint64_t ref) { owned.insert(ref); });
     });
     orphan.blocker = 0;
     each_record(orphan.process, [&](Record& record, std::uint32_t slot) {

@@ -93,11 +93,7 @@ ValueBytes argument_bytes(Process& process, shm::Record& record) {
 }
 
 std::span<const std::uint64_t> trailing_refs(const ValueBytes& value) {
-  std::uint64_t count = 0;
-  std::memcpy(&count, value.data + value.size - sizeof count, sizeof count);
-  return {reinterpret_cast<const std::uint64_t*>(value.data + value.size - sizeof count -
-                                                 count * sizeof(std::uint64_t)),
-          count};
+  return shm::trailing_refs(value.data, value.size);
 }
 
 std::uint64_t size_without_refs(const ValueBytes& value) {

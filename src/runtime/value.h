@@ -1,8 +1,5 @@
 // How encoded values lie in records: in the result word, inline, or in the store; and, behind the
-// bytes, the refs they contain.
-//
-//   [bytes] [zeros to 8] [packed address of each ref] [u64 number of refs]        (the last three
-//   only if there are refs)
+// bytes, the refs they contain (shm/ref_table.h).
 #pragma once
 
 #include <cstdint>
@@ -12,12 +9,11 @@
 #include "mobula/codec.h"
 #include "mobula/detail/runtime.h"
 #include "runtime/process.h"
+#include "shm/ref_table.h"
 
 namespace mobula::runtime {
 
-constexpr std::uint64_t size_with_refs(std::uint64_t size, std::size_t refs) {
-  return refs == 0 ? size : (size + 7) / 8 * 8 + 8 * refs + 8;
-}
+using shm::size_with_refs;
 
 // Writes the value that `writer` has encoded (or only measured) to `to`, which has size_with_refs()
 // bytes.
