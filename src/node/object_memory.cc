@@ -26,10 +26,6 @@ constexpr auto kDiskPause = 500ms;  // before a disk that refused is tried again
 constexpr auto kAheadPause = 20ms;
 constexpr auto kLookCost = 100ns;  // of one extent, about: looks take a bounded part of the time
 
-std::uint64_t whole_pages(std::uint64_t bytes) {
-  return (bytes + shm::kPage - 1) / shm::kPage * shm::kPage;
-}
-
 // All of it taken.
 core::FreeSpace none_free(std::uint64_t end) {
   core::FreeSpace space(end);
@@ -53,7 +49,7 @@ ObjectMemory::ObjectMemory(shm::Memory& memory, Tables& tables, Spiller* spiller
 ObjectMemory::Answer ObjectMemory::lease(std::uint32_t process, std::uint64_t size,
                                          std::uint64_t block_size, bool spillable, Time now) {
   const std::uint64_t capacity = memory_.object_capacity();
-  const std::uint64_t whole = whole_pages(size);
+  const std::uint64_t whole = shm::whole_pages(size);
   if (whole > capacity || whole < size) {
     return {Outcome::Never, 0,
             "an object of " + std::to_string(size) + " bytes is larger than the object store of " +
@@ -178,18 +174,20 @@ bool ObjectMemory::make_room(std::uint64_t bytes, Time now) {
 // were dropped.
 std::optional<std::uint64_t> ObjectMemory::take_range(std::uint64_t size) {
   if (const auto warm = warm_.allocate(size)) return warm;
-  const std::uint64_t pages = resident_ + warm_.free_bytes() + size;
-  if (pages > memory_.object_capacity()) drop_warm(pages - memory_.object_capacity());
+  drop_warm_for(size);
   return cold_.allocate(size);
 }
 
-void ObjectMemory::drop_warm(std::uint64_t bytes) {
+// So that as many fresh pages do not exceed the capacity.
+void ObjectMemory::drop_warm_for(std::uint64_t size) {
+  const std::uint64_t pages = resident_ + warm_.free_bytes() + size;
+  std::uint64_t bytes = pages - std::min(pages, memory_.object_capacity());
   while (bytes > 0 && warm_.free_bytes() > 0) {
-    const std::uint64_t size = std::min(warm_.largest(), whole_pages(bytes));
-    const std::uint64_t offset = *warm_.allocate(size);
-    memory_.drop_pages(offset, size);
-    MOBULA_CHECK(cold_.release(offset, size));
-    bytes -= std::min(bytes, size);
+    const std::uint64_t part = std::min(warm_.largest(), shm::whole_pages(bytes));
+    const std::uint64_t offset = *warm_.allocate(part);
+    memory_.drop_pages(offset, part);
+    MOBULA_CHECK(cold_.release(offset, part));
+    bytes -= std::min(bytes, part);
   }
 }
 
@@ -434,8 +432,7 @@ ObjectMemory::Answer ObjectMemory::restore(std::uint32_t process, std::uint32_t 
   if (!its_turn(process, e.size, now)) return {Outcome::Later, 0, {}};
   if (!make_room(e.size, now)) return must_wait(process, e.size, now);
   leave_line(process, e.size);
-  const std::uint64_t pages = resident_ + warm_.free_bytes() + e.size;
-  if (pages > memory_.object_capacity()) drop_warm(pages - memory_.object_capacity());
+  drop_warm_for(e.size);
   resident_ += e.size;
   settle(i, Residency::Restoring);
   const OnDisk& on_disk = on_disk_.at(i);

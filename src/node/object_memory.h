@@ -98,7 +98,7 @@ class ObjectMemory {
   Answer must_wait(std::uint32_t process, std::uint64_t bytes, Time now);
   bool make_room(std::uint64_t bytes, Time now);
   std::optional<std::uint64_t> take_range(std::uint64_t size);
-  void drop_warm(std::uint64_t bytes);
+  void drop_warm_for(std::uint64_t size);
   void reclaim_unused(Time now);
   bool try_reclaim(std::uint32_t extent);
   void free_extent(std::uint32_t extent);
