@@ -399,8 +399,7 @@ void ObjectMemory::end_spill(DiskResult result, Time now) {
     resident_ -= e.size;
     spilled_ += e.size;
     spilled_ever_ += result.job.bytes;
-    on_disk_[i] = {result.job.file_offset, result.job.bytes, result.job.checksum,
-                   std::move(result.job.runs)};
+    on_disk_[i] = std::move(result.job);
     return settle(i, Residency::Spilled);
   }
   MOBULA_CHECK(file_.release(result.job.file_offset, result.job.bytes));
@@ -435,15 +434,8 @@ ObjectMemory::Answer ObjectMemory::restore(std::uint32_t process, std::uint32_t 
   drop_warm_for(e.size);
   resident_ += e.size;
   settle(i, Residency::Restoring);
-  const OnDisk& on_disk = on_disk_.at(i);
-  DiskJob job;
+  DiskJob job = on_disk_.at(i);
   job.order = DiskJob::Order::Read;
-  job.extent = i;
-  job.whole = {e.offset, e.size};
-  job.runs = on_disk.runs;
-  job.file_offset = on_disk.file_offset;
-  job.bytes = on_disk.bytes;
-  job.checksum = on_disk.checksum;
   spiller_->post(std::move(job));
   return {Outcome::Granted, i, {}};
 }
@@ -471,13 +463,9 @@ void ObjectMemory::end_restore(DiskResult result, Time now) {
 }
 
 void ObjectMemory::forget_disk(std::uint32_t i) {
-  const auto found = on_disk_.find(i);
-  DiskJob job;
+  DiskJob job = std::move(on_disk_.extract(i).mapped());
   job.order = DiskJob::Order::Discard;
-  job.file_offset = found->second.file_offset;
-  job.bytes = found->second.bytes;
   MOBULA_CHECK(file_.release(job.file_offset, job.bytes));
-  on_disk_.erase(found);
   disk_refused_until_ = {};  // there is more room now
   spiller_->post(std::move(job));
 }

@@ -79,12 +79,6 @@ class ObjectMemory {
   std::uint64_t bytes_available() const;
 
  private:
-  struct OnDisk {
-    std::uint64_t file_offset;
-    std::uint64_t bytes;
-    std::uint64_t checksum;
-    std::vector<ByteRange> runs;
-  };
   struct Asker {  // waits for memory
     std::uint32_t process;
     std::uint64_t bytes;
@@ -134,7 +128,7 @@ class ObjectMemory {
   std::vector<std::uint32_t> free_extents_;
   std::map<std::uint32_t, std::uint64_t> words_of_entry_;  // by extent: room for how many words
   std::unordered_map<std::uint32_t, std::uint32_t> leased_to_;  // also after it lost the lease
-  std::unordered_map<std::uint32_t, OnDisk> on_disk_;
+  std::unordered_map<std::uint32_t, DiskJob> on_disk_;  // by extent: how it was written
   std::deque<std::uint32_t> orphans_;  // extents without a lessee, looked at in turn
   std::deque<Asker> line_;
   std::uint64_t fresh_ = 0;  // bytes leased since the store was last below kSpillAhead

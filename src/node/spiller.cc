@@ -165,23 +165,35 @@ int Spiller::open_file() {
   return 0;
 }
 
+// Calls transfer(offset in object memory, size, offset in the file) for each piece of what is in
+// use, until one fails or we are to stop. 0, or errno.
+template <class Transfer>
+int Spiller::each_chunk(const DiskJob& job, const Transfer& transfer) {
+  std::uint64_t in_file = job.file_offset;
+  for (const ByteRange& run : job.runs) {
+    for (std::uint64_t done = 0; done < run.size;) {
+      if (stop_.load(std::memory_order_relaxed)) return ECANCELED;
+      const std::uint64_t size = std::min(kChunk, run.size - done);
+      if (const int error = transfer(run.offset + done, size, in_file)) return error;
+      done += size;
+      in_file += size;
+    }
+  }
+  return 0;
+}
+
 int Spiller::write(DiskJob& job) {
   if (file_ < 0) {
     if (const int error = open_file()) return error;
   }
   Checksum sum;
-  std::uint64_t to = job.file_offset;
-  for (const ByteRange& run : job.runs) {
-    for (std::uint64_t done = 0; done < run.size;) {
-      if (stop_.load(std::memory_order_relaxed)) return ECANCELED;
-      const std::uint64_t size = std::min(kChunk, run.size - done);
-      const std::byte* from = memory_.object(run.offset + done);
-      sum.add(from, size);
-      if (const int error = transfer_all(::pwrite, file_, from, size, to)) return error;
-      done += size;
-      to += size;
-    }
-  }
+  const int error =
+      each_chunk(job, [&](std::uint64_t offset, std::uint64_t size, std::uint64_t to) {
+        const std::byte* from = memory_.object(offset);
+        sum.add(from, size);
+        return transfer_all(::pwrite, file_, from, size, to);
+      });
+  if (error) return error;
   job.checksum = sum.value();
   shm::crash_point(shm::CrashPoint::SpillWritten);
   write_back(job.bytes);
@@ -205,18 +217,14 @@ int Spiller::read(DiskJob& job, bool& damaged) {
   if (!shm::Memory::populate(memory_.object_window(job.whole.offset), job.whole.size))
     return ENOMEM;
   Checksum sum;
-  std::uint64_t from = job.file_offset;
-  for (const ByteRange& run : job.runs) {
-    for (std::uint64_t done = 0; done < run.size;) {
-      if (stop_.load(std::memory_order_relaxed)) return ECANCELED;
-      const std::uint64_t size = std::min(kChunk, run.size - done);
-      std::byte* to = memory_.object_window(run.offset + done);
-      if (const int error = transfer_all(::pread, file_, to, size, from)) return error;
-      sum.add(to, size);
-      done += size;
-      from += size;
-    }
-  }
+  const int error =
+      each_chunk(job, [&](std::uint64_t offset, std::uint64_t size, std::uint64_t from) {
+        std::byte* to = memory_.object_window(offset);
+        if (const int problem = transfer_all(::pread, file_, to, size, from)) return problem;
+        sum.add(to, size);
+        return 0;
+      });
+  if (error) return error;
   damaged = sum.value() != job.checksum;
   shm::crash_point(shm::CrashPoint::RestoreRead);
   return 0;

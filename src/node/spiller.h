@@ -69,6 +69,8 @@ class Spiller {
   void run();
   DiskResult carry_out(DiskJob job);
   int open_file();
+  template <class Transfer>
+  int each_chunk(const DiskJob& job, const Transfer& transfer);
   int write(DiskJob& job);
   int read(DiskJob& job, bool& damaged);
   void write_back(std::uint64_t bytes);
