@@ -380,6 +380,17 @@ TEST_CASE("a method that throws fails its call, and the actor goes on") {
   CHECK(mobula::get(worker.call<&Worker::count>()) == 2);
 }
 
+TEST_CASE("a call may have a name of its own, which its errors tell") {
+  const auto worker = actor<Worker>();
+  const auto failing = worker.with({.name = "step 7"}).call<&Worker::fail>(7);
+  try {
+    mobula::get(failing, 20s);
+    FAIL("it threw nothing");
+  } catch (const mobula::TaskError& e) {
+    CHECK(e.task_name() == "step 7");
+  }
+}
+
 TEST_CASE("a constructor that throws gives ready() the cause and the calls ActorDiedError") {
   const auto broken = actor<Fragile>(-1);
 

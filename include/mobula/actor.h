@@ -25,17 +25,24 @@ class ActorHandle {
   // run in the order in which they were made, also when their arguments are not there yet.
   template <auto M, class... A>
   auto call(const A&... arguments) const {
-    using Shape = detail::Shape<decltype(M)>;
-    constexpr bool kOurs = std::is_base_of_v<typename Shape::Class, T>;
-    static_assert(kOurs,
-                  "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
-    using R = std::remove_cvref_t<typename Shape::Result>;
-    if constexpr (kOurs) {
-      return Ref<R>::own(submit<M>(static_cast<typename Shape::Params*>(nullptr), arguments...));
-    } else {
-      return Ref<R>();
-    }
+    return call_with<M>(nullptr, arguments...);
   }
+
+  // handle.with({.name = "step 7"}).template call<&T::method>(arguments...)
+  class WithOptions {
+   public:
+    WithOptions(const ActorHandle& handle, CallOptions options)
+        : handle_(handle), options_(std::move(options)) {}
+    template <auto M, class... A>
+    auto call(const A&... arguments) const {
+      return handle_.template call_with<M>(&options_, arguments...);
+    }
+
+   private:
+    ActorHandle handle_;
+    CallOptions options_;
+  };
+  WithOptions with(CallOptions options) const { return {*this, std::move(options)}; }
 
   explicit operator bool() const noexcept { return static_cast<bool>(creation_); }
   friend bool operator==(const ActorHandle& a, const ActorHandle& b) noexcept {
@@ -47,8 +54,24 @@ class ActorHandle {
   std::uint32_t actor_class() const noexcept { return class_; }  // for the library
 
  private:
+  template <auto M, class... A>
+  auto call_with(const CallOptions* options, const A&... arguments) const {
+    using Shape = detail::Shape<decltype(M)>;
+    constexpr bool kOurs = std::is_base_of_v<typename Shape::Class, T>;
+    static_assert(kOurs,
+                  "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
+    using R = std::remove_cvref_t<typename Shape::Result>;
+    if constexpr (kOurs) {
+      return Ref<R>::own(
+          submit<M>(options, static_cast<typename Shape::Params*>(nullptr), arguments...));
+    } else {
+      return Ref<R>();
+    }
+  }
+
   template <auto M, class... P, class... A>
-  RefAddress submit(detail::Parameters<P...>*, const A&... arguments) const {
+  RefAddress submit(const CallOptions* options, detail::Parameters<P...>*,
+                    const A&... arguments) const {
     static_assert(sizeof...(P) == sizeof...(A), "mobula: wrong number of arguments for the method");
     if constexpr (sizeof...(P) == sizeof...(A)) {
       constexpr bool kTravels = detail::kResultTravels<typename detail::Method<T, M>::Result>;
@@ -62,9 +85,9 @@ class ActorHandle {
         const detail::ActorAddress actor{creation_.address(), class_};
         return detail::submit_arguments<P...>(
             detail::Method<T, M>::info, nullptr,
-            [&actor](const detail::Call& call, const Writer& writer, const std::byte* bytes,
-                     detail::EncodeAgain again, void* context) {
-              return detail::submit_call(call, actor, writer, bytes, again, context);
+            [&actor, options](const detail::Call& call, const Writer& writer,
+                              const std::byte* bytes, detail::EncodeAgain again, void* context) {
+              return detail::submit_call(call, options, actor, writer, bytes, again, context);
             },
             arguments...);
       }

@@ -13,24 +13,56 @@ namespace mobula {
 
 using Duration = std::chrono::nanoseconds;
 
+// What the process of a task or actor finds around it. Those with different ones never share a
+// process.
+struct RuntimeEnv {
+  std::map<std::string, std::string> env_vars = {};  // added to those of the driver, or replacing
+  std::string working_dir = {};  // an existing folder; empty: the driver's
+};
+
 struct TaskOptions {
   std::optional<double> num_cpus = {};  // default 1; 0 is allowed
   std::optional<double> num_gpus = {};  // default 0
-  std::optional<double> memory = {};    // bytes: for placement; who uses more is killed first
+  std::optional<double> memory = {};  // bytes: for placement; who uses more is killed first
   std::map<std::string, double> resources = {};  // the user's own
   int max_retries = 3;  // further attempts after a worker crash; -1: without end; 0: none
   bool retry_exceptions = false;  // also when the function throws
   std::string name = {};  // shown in errors and tools instead of the function's
+  RuntimeEnv runtime_env = {};  // not built yet
+  int priority = 0;  // not built yet
+  std::optional<Duration> deadline = {};  // not built yet
 };
 
+enum class Lifetime { NonDetached, Detached };
+enum class Recovery { None, Replay };
+
 struct ActorOptions {
+  std::string name = {};  // not built yet
+  std::string namespace_ = {};  // not built yet
+  Lifetime lifetime = Lifetime::NonDetached;  // Detached: not built yet
   int max_restarts = 0;  // times its process is started anew after a crash; -1: without end
   int max_task_retries =
       0;  // further attempts of a call that a crash interrupted (needs max_restarts)
+  Recovery recovery = Recovery::None;  // Replay: not built yet
+  std::uint64_t checkpoint_every = 0;  // not built yet
+  int max_concurrency = 1;  // not built yet
+  std::map<std::string, int> concurrency_groups = {};  // not built yet
+  bool allow_out_of_order_execution = false;  // not built yet
   std::optional<double> num_cpus = {};  // held for the actor's life; default 0
   std::optional<double> num_gpus = {};
   std::optional<double> memory = {};
   std::map<std::string, double> resources = {};
+  bool get_if_exists = false;  // not built yet
+  int max_pending_calls = -1;  // not built yet
+  RuntimeEnv runtime_env = {};  // not built yet
+};
+
+// Of one call of an actor.
+struct CallOptions {
+  std::string name = {};  // shown in errors and tools instead of the method's
+  std::string concurrency_group = {};  // not built yet
+  std::optional<int> max_task_retries = {};  // not built yet
+  std::optional<Duration> deadline = {};  // not built yet
 };
 
 struct WaitOptions {
@@ -58,6 +90,8 @@ struct Config {
   // The share of the machine's memory, or of the control group's, above which workers are killed,
   // whoever uses it: above 0; 1: never, and the kernel decides.
   double memory_threshold = 0.95;
+  bool local_mode = false;  // not built yet
+  std::string code_search_path = {};  // not built yet
 };
 
 }  // namespace mobula

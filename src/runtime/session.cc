@@ -216,6 +216,9 @@ void init(int argc, char** argv, Config config) {
         "joining a running node by its address is not built yet; leave Config.address and "
         "MOBULA_ADDRESS empty to start a private node");
   }
+  if (config.local_mode) throw Error("Config.local_mode is not built yet; leave it out");
+  if (!config.code_search_path.empty())
+    throw Error("Config.code_search_path is not built yet; leave it out");
   check_memory_limits(config);
   const std::string settings = settings_text(config);
   const std::uint64_t capacity = store_size(config);

@@ -43,6 +43,39 @@ void check_retries(int retries, const char* option) {
   }
 }
 
+[[noreturn]] void throw_not_built(const char* option) {
+  throw Error(std::string(option) + " is not built yet; leave it out");
+}
+
+void refuse_unbuilt(const TaskOptions& options) {
+  if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
+    throw_not_built("TaskOptions.runtime_env");
+  if (options.priority != 0) throw_not_built("TaskOptions.priority");
+  if (options.deadline) throw_not_built("TaskOptions.deadline");
+}
+
+void refuse_unbuilt(const ActorOptions& options) {
+  if (!options.name.empty()) throw_not_built("ActorOptions.name");
+  if (!options.namespace_.empty()) throw_not_built("ActorOptions.namespace_");
+  if (options.lifetime != Lifetime::NonDetached) throw_not_built("ActorOptions.lifetime");
+  if (options.recovery != Recovery::None) throw_not_built("ActorOptions.recovery");
+  if (options.checkpoint_every != 0) throw_not_built("ActorOptions.checkpoint_every");
+  if (options.max_concurrency != 1) throw_not_built("ActorOptions.max_concurrency");
+  if (!options.concurrency_groups.empty()) throw_not_built("ActorOptions.concurrency_groups");
+  if (options.allow_out_of_order_execution)
+    throw_not_built("ActorOptions.allow_out_of_order_execution");
+  if (options.get_if_exists) throw_not_built("ActorOptions.get_if_exists");
+  if (options.max_pending_calls != -1) throw_not_built("ActorOptions.max_pending_calls");
+  if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
+    throw_not_built("ActorOptions.runtime_env");
+}
+
+void refuse_unbuilt(const CallOptions& options) {
+  if (!options.concurrency_group.empty()) throw_not_built("CallOptions.concurrency_group");
+  if (options.max_task_retries) throw_not_built("CallOptions.max_task_retries");
+  if (options.deadline) throw_not_built("CallOptions.deadline");
+}
+
 // Writes the arguments into the record or the store, and takes a ref to each ref among them until
 // the task is final.
 void place_arguments(Ledger& ledger, Record& record, const Encoded& arguments,
@@ -219,7 +252,10 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
                        EncodeAgain again, void* context) {
   Process& process = runtime::require_process();
   const TaskOptions* options = call.options;
-  if (options) check_retries(options->max_retries, "TaskOptions.max_retries");
+  if (options) {
+    check_retries(options->max_retries, "TaskOptions.max_retries");
+    refuse_unbuilt(*options);
+  }
   const std::uint32_t scheduling_class = process.class_of(options);
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
@@ -243,6 +279,7 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   const ActorOptions& options = given ? *given : kDefaults;
   check_retries(options.max_restarts, "ActorOptions.max_restarts");
   check_retries(options.max_task_retries, "ActorOptions.max_task_retries");
+  refuse_unbuilt(options);
   Process& process = runtime::require_process();
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
@@ -270,8 +307,10 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   return {runtime::from_shm(address), record.scheduling_class};
 }
 
-RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& writer,
-                       const std::byte* bytes, EncodeAgain again, void* context) {
+RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddress actor,
+                       const Writer& writer, const std::byte* bytes, EncodeAgain again,
+                       void* context) {
+  if (options) refuse_unbuilt(*options);
   Process& process = runtime::require_process();
   Ledger& ledger = process.this_ledger();
   shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
@@ -279,7 +318,8 @@ RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& write
   Unsubmitted guard(ledger, address);
   Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
   record.scheduling_class = actor.actor_class;
-  place_arguments(ledger, record, {writer, bytes, again, context}, nullptr);
+  place_arguments(ledger, record, {writer, bytes, again, context},
+                  options && !options->name.empty() ? &options->name : nullptr);
   guard.submitted();
   if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
     record.state.store(shm::word::make(address.generation, State::Ready),

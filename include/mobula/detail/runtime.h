@@ -19,6 +19,7 @@ namespace mobula {
 
 struct TaskOptions;
 struct ActorOptions;
+struct CallOptions;
 using Duration = std::chrono::nanoseconds;
 
 namespace detail {
@@ -87,8 +88,9 @@ struct ActorAddress {
 ActorAddress submit_actor(const Call& call, const ActorOptions* options, std::string_view type,
                           const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
                           void* context);
-RefAddress submit_call(const Call& call, ActorAddress actor, const Writer& writer,
-                       const std::byte* bytes, EncodeAgain encode_again, void* context);
+RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddress actor,
+                       const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
+                       void* context);
 RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
                        void* context);
 void kill_actor(ActorAddress actor, std::uint64_t session);
