@@ -19,9 +19,6 @@ constexpr std::uint64_t kFileMax = std::uint64_t{1} << 46;
 constexpr double kSpillAhead = 0.8;  // of the capacity: above it, spilling begins before it must
 constexpr std::uint64_t kInFlightMax = 512 << 20;  // bytes ordered to disk at a time
 constexpr std::size_t kSweepBudget = 16384;        // extents looked at in one call
-// A request of up to this part of the capacity need not stand in line.
-constexpr std::uint64_t kSmallPart = 64;
-constexpr auto kForgotten = 200ms;  // an asker that has not asked again for so long has given up
 constexpr auto kDiskPause = 500ms;  // before a disk that refused is tried again
 constexpr auto kAheadPause = 20ms;
 constexpr auto kLookCost = 100ns;  // of one extent, about: looks take a bounded part of the time
@@ -42,7 +39,8 @@ ObjectMemory::ObjectMemory(shm::Memory& memory, Tables& tables, Spiller* spiller
       spiller_(spiller),
       cold_(memory.object_space()),
       warm_(none_free(memory.object_space())),
-      file_(std::min(spill_limit, kFileMax)) {}
+      file_(std::min(spill_limit, kFileMax)),
+      line_(memory.object_capacity()) {}
 
 // ---- Leasing.
 
@@ -55,9 +53,10 @@ ObjectMemory::Answer ObjectMemory::lease(std::uint32_t process, std::uint64_t si
             "an object of " + std::to_string(size) + " bytes is larger than the object store of " +
                 std::to_string(capacity) + " bytes; Config.object_store_memory sets its size"};
   }
-  if (!its_turn(process, whole, now)) return {Outcome::Later, 0, {}};
-  if (!make_room(whole, now)) return must_wait(process, whole, now);
-  leave_line(process, whole);
+  const core::MemoryLine::Asker asker{process, whole};
+  if (!line_.its_turn(asker, now)) return {Outcome::Later, 0, {}};
+  if (!make_room(whole, now)) return must_wait(asker, now);
+  line_.leave(asker);
   const auto offset = take_range(whole);
   const auto entry = [&]() -> std::optional<std::uint32_t> {
     if (!free_extents_.empty()) return free_extents_.back();
@@ -115,36 +114,12 @@ ObjectMemory::Answer ObjectMemory::lease(std::uint32_t process, std::uint64_t si
   return {Outcome::Granted, i, {}};
 }
 
-// In order of arrival, for who asks for much. Not its turn: it stands in line.
-bool ObjectMemory::its_turn(std::uint32_t process, std::uint64_t bytes, Time now) {
-  std::erase_if(line_, [&](const Asker& asker) { return now - asker.seen > kForgotten; });
-  if (bytes <= memory_.object_capacity() / kSmallPart || line_.empty()) return true;
-  const Asker& me = stand_in_line(process, bytes, now);
-  return &*std::find_if(line_.begin(), line_.end(),
-                        [&](const Asker& asker) { return &asker == &me || !asker.stuck; }) == &me;
-}
-
-ObjectMemory::Asker& ObjectMemory::stand_in_line(std::uint32_t process, std::uint64_t bytes,
-                                                 Time now) {
-  for (Asker& asker : line_) {
-    if (asker.process != process || asker.bytes != bytes) continue;
-    asker.seen = now;
-    return asker;
-  }
-  return line_.emplace_back(Asker{process, bytes, now, false});
-}
-
-void ObjectMemory::leave_line(std::uint32_t process, std::uint64_t bytes) {
-  std::erase_if(
-      line_, [&](const Asker& asker) { return asker.process == process && asker.bytes == bytes; });
-}
-
-ObjectMemory::Answer ObjectMemory::must_wait(std::uint32_t process, std::uint64_t bytes, Time now) {
-  Asker& me = stand_in_line(process, bytes, now);
+ObjectMemory::Answer ObjectMemory::must_wait(const core::MemoryLine::Asker& asker, Time now) {
   // A disk that is tried again is no hope until it has worked.
-  me.stuck = leaving_ == 0 || disk_failed_;
-  if (!me.stuck) return {Outcome::Later, 0, {}};
-  const std::string wanted = std::to_string(bytes) + " bytes are wanted, " +
+  const bool stuck = leaving_ == 0 || disk_failed_;
+  line_.must_wait(asker, stuck, now);
+  if (!stuck) return {Outcome::Later, 0, {}};
+  const std::string wanted = std::to_string(asker.bytes) + " bytes are wanted, " +
                              std::to_string(bytes_free()) + " of " +
                              std::to_string(memory_.object_capacity()) + " are free";
   if (leaving_ > 0 || now < disk_refused_until_) {
@@ -412,15 +387,16 @@ void ObjectMemory::end_spill(DiskResult result, Time now) {
 ObjectMemory::Answer ObjectMemory::restore(std::uint32_t process, std::uint32_t i, Time now) {
   if (i >= next_extent_) return {Outcome::Never, 0, "there is no such extent"};
   Extent& e = memory_.extent(i);
+  const core::MemoryLine::Asker asker{process, e.size};
   switch (static_cast<Residency>(e.residency.load())) {
     case Residency::Spilled: break;
     case Residency::Lost:
-      leave_line(process, e.size);
+      line_.leave(asker);
       return {Outcome::Lost, 0,
               "an object that was spilled to disk came back damaged (its checksum is wrong), or "
               "could not be read"};
     default:  // another reader was faster
-      leave_line(process, e.size);
+      line_.leave(asker);
       return {Outcome::Granted, i, {}};
   }
   if (now < memory_refused_until_) {
@@ -428,9 +404,9 @@ ObjectMemory::Answer ObjectMemory::restore(std::uint32_t process, std::uint32_t 
             "the machine has no memory left to bring " + std::to_string(e.size) +
                 " bytes of the object store back from disk"};
   }
-  if (!its_turn(process, e.size, now)) return {Outcome::Later, 0, {}};
-  if (!make_room(e.size, now)) return must_wait(process, e.size, now);
-  leave_line(process, e.size);
+  if (!line_.its_turn(asker, now)) return {Outcome::Later, 0, {}};
+  if (!make_room(e.size, now)) return must_wait(asker, now);
+  line_.leave(asker);
   drop_warm_for(e.size);
   resident_ += e.size;
   settle(i, Residency::Restoring);

@@ -8,9 +8,7 @@
 //
 // A request is met from warm ranges, then by dropping warm ranges for fresh pages, then by what
 // processes lease and do not use, then by spilling what was not used for longest
-// (core/spill_plan.h). Who has to wait asks again. Large requests are met in the order in which
-// they came; small ones pass them, since whoever waits for much memory may be waiting for somebody
-// who needs a little to go on.
+// (core/spill_plan.h). Who has to wait asks again, and core/memory_line.h says whose turn it is.
 #pragma once
 
 #include <chrono>
@@ -23,6 +21,7 @@
 #include <vector>
 
 #include "core/free_space.h"
+#include "core/memory_line.h"
 #include "core/spill_plan.h"
 #include "node/spiller.h"
 #include "node/tables.h"
@@ -79,17 +78,7 @@ class ObjectMemory {
   std::uint64_t bytes_available() const;
 
  private:
-  struct Asker {  // waits for memory
-    std::uint32_t process;
-    std::uint64_t bytes;
-    Time seen;  // asked last
-    bool stuck;  // nothing can be done for it at present: others may pass
-  };
-
-  Asker& stand_in_line(std::uint32_t process, std::uint64_t bytes, Time now);
-  bool its_turn(std::uint32_t process, std::uint64_t bytes, Time now);
-  void leave_line(std::uint32_t process, std::uint64_t bytes);
-  Answer must_wait(std::uint32_t process, std::uint64_t bytes, Time now);
+  Answer must_wait(const core::MemoryLine::Asker& asker, Time now);
   bool make_room(std::uint64_t bytes, Time now);
   std::optional<std::uint64_t> take_range(std::uint64_t size);
   void drop_warm_for(std::uint64_t size);
@@ -130,7 +119,7 @@ class ObjectMemory {
   std::unordered_map<std::uint32_t, std::uint32_t> leased_to_;  // also after it lost the lease
   std::unordered_map<std::uint32_t, DiskJob> on_disk_;  // by extent: how it was written
   std::deque<std::uint32_t> orphans_;  // extents without a lessee, looked at in turn
-  std::deque<Asker> line_;
+  core::MemoryLine line_;  // who waits for memory
   std::uint64_t fresh_ = 0;  // bytes leased since the store was last below kSpillAhead
   Time reclaimed_at_{};
   Time swept_at_{};
