@@ -2,7 +2,6 @@
 #include "mobula/memory.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdarg>
@@ -11,6 +10,7 @@
 #include "runtime/process.h"
 #include "runtime/registry.h"
 #include "shm/holds.h"
+#include "shm/memory_use.h"
 
 namespace mobula {
 namespace {
@@ -28,17 +28,6 @@ std::string role_name(std::uint32_t role) {
     case shm::ProcessRole::None: break;
   }
   return "(none)";
-}
-
-// 0 when the process is gone.
-std::uint64_t private_memory(std::uint32_t pid) {
-  FILE* file = ::fopen(("/proc/" + std::to_string(pid) + "/statm").c_str(), "re");
-  if (!file) return 0;
-  unsigned long long all = 0, resident = 0, shared = 0;
-  const int read = ::fscanf(file, "%llu %llu %llu", &all, &resident, &shared);
-  ::fclose(file);
-  if (read != 3 || shared > resident) return 0;
-  return (resident - shared) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 class Report {
@@ -89,7 +78,7 @@ class Report {
       MemoryReport::Process& process = report_.processes.emplace_back();
       process.pid = shared.pid;
       process.role = role_name(role);
-      process.private_memory = private_memory(shared.pid);
+      process.private_memory = shm::private_memory(shared.pid);
     }
   }
 
