@@ -299,6 +299,11 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
   throw_by_code(code, "task " + task_name + " failed");
 }
 
+void throw_node_died() {
+  throw NodeDiedError(
+      "the node daemon has ended; its tasks, actors and objects are lost. Start a new session");
+}
+
 }  // namespace runtime
 
 TaskError::TaskError(Origin origin, std::exception_ptr cause)

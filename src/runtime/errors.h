@@ -33,6 +33,7 @@ ErrorValue describe_current_exception();
 [[noreturn]] void throw_error(const ErrorValue& error);
 [[noreturn]] void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
                                 std::uint64_t function, const std::string& task_name);
+[[noreturn]] void throw_node_died();
 
 // "SIGSEGV (segmentation fault)"
 std::string describe_signal(int signal);

@@ -86,10 +86,7 @@ class Blocked {
 void check_node(Process& process) {
   if (process.memory().header().session_over.load(std::memory_order_relaxed))
     throw Error("the session has ended");
-  if (!process.daemon().alive()) {
-    throw NodeDiedError(
-        "the node daemon has ended; its tasks, actors and objects are lost. Start a new session");
-  }
+  if (!process.daemon().alive()) runtime::throw_node_died();
 }
 
 bool is_final(Record& record) {

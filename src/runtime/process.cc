@@ -11,6 +11,7 @@
 #include <cstdio>
 
 #include "mobula/detail/runtime.h"
+#include "runtime/errors.h"
 #include "runtime/ledger.h"
 #include "shm/check.h"
 #include "shm/crash_point.h"
@@ -123,10 +124,8 @@ Connection::~Connection() {
 void Connection::ask(wire::Message& message) {
   const std::lock_guard lock(mutex_);
   message.descriptor_count = 0;
-  if (!wire::send(socket_, message) || wire::receive(socket_, message) != wire::Received::Message) {
-    throw NodeDiedError(
-        "the node daemon has ended; its tasks, actors and objects are lost. Start a new session");
-  }
+  if (!wire::send(socket_, message) || wire::receive(socket_, message) != wire::Received::Message)
+    throw_node_died();
 }
 
 void Connection::demand(wire::Message& message) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
 #include "runtime/process.h"
@@ -88,10 +89,7 @@ void Store::wait_until_resident(std::uint32_t extent) {
       case Residency::Leaving:
       case Residency::Restoring:
         shm::futex_wait(shm::futex_word(residency), seen, kSliceNs);
-        if (!process_.daemon().alive()) {
-          throw NodeDiedError(
-              "the node daemon has ended while it brought an object back from disk");
-        }
+        if (!process_.daemon().alive()) throw_node_died();
     }
   }
 }
