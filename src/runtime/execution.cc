@@ -333,21 +333,20 @@ Reader& Execution::argument() {
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
   const ArgumentTag tag = frame.tag ? *frame.tag : frame.stream->raw<ArgumentTag>();
   frame.tag.reset();
-  frame.referred_object.reset();
+  frame.referred_address = {};
   if (tag == ArgumentTag::Value) return *frame.stream;
   if (tag != ArgumentTag::Ref) throw_decode_error("an argument is of no known kind");
   Reader& value = element();
   // A parameter may be a span of the value: it stays in memory as long as the function runs.
   frame.pins.push_back(std::move(frame.referred_pin));
-  frame.referred_object = frame.referred_address;
   return value;
 }
 
 std::optional<Execution::Object> Execution::argument_object() {
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
-  if (!frame.referred_object) return std::nullopt;
-  adopt_decoded(*frame.referred_object);
-  return Object{*frame.referred_object, frame.pins.back()};
+  if (frame.referred_address == RefAddress{}) return std::nullopt;
+  adopt_decoded(frame.referred_address);
+  return Object{frame.referred_address, frame.pins.back()};
 }
 
 std::optional<std::size_t> Execution::elements() {
@@ -433,7 +432,6 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
   try {
     if (const detail::FunctionInfo* function = find_function(record.function)) {
       frame.open();
-      frame.function = function;
       detail::Execution execution = detail::ExecutionAccess::make(frame);
       function->invoke(execution);
       final_state = shm::State::Done;

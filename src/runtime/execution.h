@@ -49,16 +49,13 @@ struct Frame {
   // The refs inside of the result, held for it until it is published.
   std::vector<std::uint32_t> transfers;
   // Reading arguments in order.
-  const detail::FunctionInfo* function = nullptr;
   ValueBytes arguments{};
   std::vector<detail::Pin> pins;  // of values that were passed as refs
-  std::string name;
   std::optional<Reader> stream;
   std::optional<detail::ArgumentTag> tag;  // of the next argument, once it was looked at
   std::optional<Reader> referred;
   detail::Pin referred_pin;
-  RefAddress referred_address{};
-  std::optional<RefAddress> referred_object;  // of the argument read last, if it was a Ref
+  RefAddress referred_address{};  // of the argument read last; empty: it was no Ref
 };
 
 // The innermost task of this thread; nullptr in a driver.
