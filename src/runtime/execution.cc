@@ -49,6 +49,12 @@ ValueBytes argument_or_failure(const Read& read) {
   }
 }
 
+// Any other error may be the function's own, from where its value is encoded.
+bool is_want_of_room(const Error& e) {
+  return dynamic_cast<const ObjectStoreFullError*>(&e) || dynamic_cast<const OutOfDiskError*>(&e) ||
+         dynamic_cast<const OutOfMemoryError*>(&e);
+}
+
 // What precedes the arguments of a task with a name of its own.
 std::string_view given_name(const shm::Record& record, const ValueBytes& arguments) {
   if (!(record.flags & shm::flag::kNamed)) return {};
@@ -404,11 +410,8 @@ void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain
   shm::crash_point(shm::CrashPoint::ExecuteAfter);
   try {
     runtime::place_result(process, frame.record, writer, bytes, again, context);
-  } catch (const ObjectStoreFullError& e) {
-    throw runtime::StoreFailed{"its result could not be stored", e.code(), e.what()};
-  } catch (const OutOfDiskError& e) {
-    throw runtime::StoreFailed{"its result could not be stored", e.code(), e.what()};
-  } catch (const OutOfMemoryError& e) {
+  } catch (const Error& e) {
+    if (!runtime::is_want_of_room(e)) throw;
     throw runtime::StoreFailed{"its result could not be stored", e.code(), e.what()};
   }
 }
