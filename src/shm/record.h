@@ -180,8 +180,8 @@ struct alignas(kCacheLine) Record {
   std::int32_t retries;  // allowed after the first attempt; -1: without end
   std::uint32_t
       refs_released;  // how many refs of the result's table were given up while it is recycled
-  std::uint64_t name_hash;
-  alignas(8) std::byte result_inline[kResultInlineMax];
+  // aligned for whatever fits: it is read in place
+  alignas(kResultInlineMax) std::byte result_inline[kResultInlineMax];
 
   // The hash of this task's logical identity: the `parent` of the tasks that it submits.
   std::uint64_t identity() const { return task_identity(parent, index); }
