@@ -150,26 +150,32 @@ bool Store::take_from(const Shelf& shelf, SizeClass& cls, std::uint64_t size, Pl
 bool Store::take_large(Shelf& shelf, std::uint64_t size, Place& place) {
   constexpr std::size_t kLooks = 32;  // of each
   std::vector<std::uint32_t>& large = shelf.large;
-  for (std::size_t look = 0; look < 2 * kLooks && !large.empty(); ++look) {
-    if (look >= large.size() && look >= kLooks) return false;  // all were looked at
+  const std::size_t others = large.size() - std::min(large.size(), kLooks);
+  for (std::size_t i = large.size(); i > others; --i) {
+    if (take_large_at(shelf, i - 1, size, place)) return true;
+  }
+  for (std::size_t looks = std::min(others, kLooks); looks > 0; --looks) {
     if (shelf.next_large >= large.size()) shelf.next_large = 0;
-    const std::size_t i =
-        look < kLooks ? large.size() - 1 - std::min(look, large.size() - 1) : shelf.next_large++;
-    const std::uint32_t extent = large[i];
-    const shm::Extent& e = process_.memory().extent(extent);
-    const auto remove = [&] { large.erase(large.begin() + static_cast<std::ptrdiff_t>(i)); };
-    if (!still_ours(shelf, e, 0)) {
-      remove();
-      continue;
-    }
-    if (e.size < size || e.size > 2 * size) continue;
-    if (e.word_one.load(std::memory_order_relaxed) & shm::block::kUsed) continue;
-    if (!take(shelf, extent, 0, 0, size, place)) continue;
-    remove();
-    large.push_back(extent);
-    return true;
+    if (take_large_at(shelf, shelf.next_large++, size, place)) return true;
   }
   return false;
+}
+
+// Forgets it if it is not ours any more: those behind it move up.
+bool Store::take_large_at(Shelf& shelf, std::size_t i, std::uint64_t size, Place& place) {
+  std::vector<std::uint32_t>& large = shelf.large;
+  const std::uint32_t extent = large[i];
+  const auto at = large.begin() + static_cast<std::ptrdiff_t>(i);
+  const shm::Extent& e = process_.memory().extent(extent);
+  if (!still_ours(shelf, e, 0)) {
+    large.erase(at);
+    return false;
+  }
+  if (e.size < size || e.size > 2 * size) return false;
+  if (e.word_one.load(std::memory_order_relaxed) & shm::block::kUsed) return false;
+  if (!take(shelf, extent, 0, 0, size, place)) return false;
+  std::rotate(at, at + 1, large.end());  // the last used is last
+  return true;
 }
 
 // Unlocked meanwhile: other threads need not wait for what this one waits for.

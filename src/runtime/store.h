@@ -62,6 +62,7 @@ class Store {
   Place allocate_large(Shelf& shelf, std::uint64_t size, std::unique_lock<std::mutex>& lock);
   bool take_from(const Shelf& shelf, SizeClass& cls, std::uint64_t size, Place& place);
   bool take_large(Shelf& shelf, std::uint64_t size, Place& place);
+  bool take_large_at(Shelf& shelf, std::size_t i, std::uint64_t size, Place& place);
   // Takes a block if the extent is ours, in memory, and as we believe (block_size 0: one block).
   bool take(const Shelf& shelf, std::uint32_t extent, std::uint32_t block, std::uint64_t block_size,
             std::uint64_t size, Place& place);
