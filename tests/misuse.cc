@@ -224,6 +224,8 @@ int nonsense_config(int argc, char** argv) {
       {.resources = {{"lamp", -1}}},
       {.resources = {{"lamp", kNan}}},
       {.resources = {{"", 1}}},
+      {.resources = {{"config.spill_limit", 1e9}}},  // would be taken for the setting
+      {.resources = {{"config.lamp", 1}}},
       {.object_store_memory = 0},
       {.object_store_memory = 1},
       {.object_store_memory = ~0ULL},

@@ -75,7 +75,7 @@ struct Config {
   std::string address = {};  // of a node to join; empty: start a private one
   std::optional<double> num_cpus = {};  // default: the cores this process may run on
   std::optional<double> num_gpus = {};  // default 0
-  std::map<std::string, double> resources = {};  // the user's own
+  std::map<std::string, double> resources = {};  // the user's own; no name begins with "config."
   std::optional<std::uint64_t> object_store_memory =
       {};  // bytes; default 30 % of the machine's memory
   std::string namespace_ = {};

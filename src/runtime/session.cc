@@ -123,6 +123,10 @@ std::string resources_text(const Config& config) {
     if (name == "CPU" || name == "GPU" || name == "memory" || name == "object_store_memory") {
       throw Error("Config.resources: " + name + " is given by its own field");
     }
+    if (name.starts_with(wire::kSettingPrefix)) {
+      throw Error("Config.resources: " + name + " is no name of a resource, since it begins with " +
+                  std::string(wire::kSettingPrefix));
+    }
     add_resource(text, name, amount);
   }
   return text;

@@ -65,8 +65,9 @@ inline constexpr std::uint64_t kStartLogs = 1;  // the driver wants the workers'
 inline constexpr std::uint64_t kStartLimitsMemory = 2;  // workers may use "memory", and no more
 inline constexpr double kThresholdOne = 1e6;
 inline constexpr std::uint32_t kHoldsRefs = 1;  // the value has a table of refs behind it
-// Among the resources of Start, since it is an amount, too: bytes of disk that objects may take.
-inline constexpr const char* kSettingSpillLimit = "config.spill_limit";
+// Among the resources of Start, since they are amounts, too: no resource's name begins so.
+inline constexpr std::string_view kSettingPrefix = "config.";
+inline constexpr const char* kSettingSpillLimit = "config.spill_limit";  // bytes on disk, at most
 
 inline constexpr std::size_t kTextMax = 3072;
 inline constexpr int kDescriptorsMax = 4;
