@@ -36,6 +36,7 @@ constexpr core::Time kSurveyPause = std::chrono::milliseconds(500);  // while wo
 constexpr int kDeadlockTickMs =
     100;  // while an actor waits in a call: for circles without a last step
 constexpr int kLeaveGraceMs = 300;  // for workers to end by themselves
+constexpr double kAllThereIs = 1ull << 62;  // bytes of disk
 
 }  // namespace
 
@@ -110,18 +111,8 @@ bool Node::start(const wire::Message& message) {
   cpu_set_t cpus;
   const int cores = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
   tables_ = std::make_unique<Tables>(memory_, session, static_cast<std::uint32_t>(cores));
-  constexpr double kAllThereIs = 1ull << 62;
-  const auto disk = static_cast<std::uint64_t>(
-      spill_limit.empty() ? kAllThereIs : std::min(spill_limit.mapped(), kAllThereIs));
-  if (disk > 0) {
-    std::string folder(text.substr(std::min(folder_at + 1, text.size())));
-    if (folder.empty()) folder = Spiller::default_folder();
-    if (const std::string problem = Spiller::problem_with(folder); !problem.empty())
-      throw std::runtime_error("Config.spill_directory: " + problem);
-    spiller_ = std::make_unique<Spiller>(memory_, folder);
-    watch(spiller_->results_bell(), kTagSpiller);
-  }
-  objects_ = std::make_unique<ObjectMemory>(memory_, *tables_, spiller_.get(), disk);
+  open_object_memory(std::string(text.substr(std::min(folder_at + 1, text.size()))),
+                     spill_limit.empty() ? kAllThereIs : spill_limit.mapped());
   const auto self = tables_->open_process(shm::ProcessRole::Daemon);
   const auto participant = tables_->open_participant(*self);
   MOBULA_CHECK(self && participant);
@@ -149,6 +140,20 @@ bool Node::start(const wire::Message& message) {
   welcome.descriptors[1] = object_fd_;
   welcome.descriptors[2] = bell_;
   return wire::send(driver_, welcome);
+}
+
+// `spill_folder`: empty: the default one. `spill_limit`: bytes of disk at most; 0: nothing is
+// spilled.
+void Node::open_object_memory(std::string spill_folder, double spill_limit) {
+  const auto disk = static_cast<std::uint64_t>(std::min(spill_limit, kAllThereIs));
+  if (disk > 0) {
+    if (spill_folder.empty()) spill_folder = Spiller::default_folder();
+    if (const std::string problem = Spiller::problem_with(spill_folder); !problem.empty())
+      throw std::runtime_error("Config.spill_directory: " + problem);
+    spiller_ = std::make_unique<Spiller>(memory_, spill_folder);
+    watch(spiller_->results_bell(), kTagSpiller);
+  }
+  objects_ = std::make_unique<ObjectMemory>(memory_, *tables_, spiller_.get(), disk);
 }
 
 // ---- The loop.

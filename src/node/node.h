@@ -78,6 +78,7 @@ class Node {
   };
 
   bool start(const wire::Message& message);
+  void open_object_memory(std::string spill_folder, double spill_limit);
   void start_zygote();
   void watch(int fd, std::uint64_t tag);
   void unwatch(int fd);
