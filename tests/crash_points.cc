@@ -164,6 +164,7 @@ struct Ledger {
   int picks(int n) { return picks_first(n); }
   Made makes(int n) { return make(n); }
   int cancels(int n) { return workload::cancels(n); }
+  int creates(int n);
   int burst(int n) {
     std::vector<Ref<int>> refs;
     for (int i = 0; i < n; ++i) refs.push_back(remote<workload::add>(i, i));
@@ -172,6 +173,20 @@ struct Ledger {
     return all;
   }
 };
+
+// The lamp is free again however this ends.
+int creates(int n) {
+  const auto passing =
+      mobula::actor<Ledger>.with({.max_restarts = 1, .resources = {{"lamp", 1}}})();
+  for (;;) {
+    try {
+      return mobula::get(passing.call<&Ledger::add>(n), 15s);
+    } catch (const mobula::ActorUnavailableError&) {
+    }
+  }
+}
+
+int Ledger::creates(int n) { return workload::creates(n); }
 
 // Ends the program with the line that did not hold.
 void require(bool holds, int line, const std::string& seen) {
@@ -258,6 +273,10 @@ void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
   EQUALS(settled([&] { return ledger.call<&Ledger::picks>(2); }), 8 * 4 + 28);
   check_made(settled([&] { return ledger.call<&Ledger::makes>(5); }), 5);
 
+  // Actors of a task and of an actor.
+  EQUALS(mobula::get(remote<creates>(round), 15s), round);
+  EQUALS(settled([&] { return ledger.call<&Ledger::creates>(round); }), round);
+
   // What is not wanted any more.
   EQUALS(cancels(20), 0);
   EQUALS(mobula::get(remote<cancels>(5), 15s), 0);
@@ -294,13 +313,18 @@ void nothing_is_left() {
                        [](const auto& process) { return process.pins == 0; });
   };
   if (!mobula::test::eventually(5s, free)) require(false, __LINE__, "left:\n" + report.text());
+  if (!mobula::test::eventually(5s, [] { return mobula::available_resources()["lamp"] == 1; }))
+    require(false, __LINE__, "an actor still holds the lamp");
   const mobula::Buffer all = mobula::create_buffer((32 << 20) - 4096);
   EQUALS(all.size(), (std::size_t{32} << 20) - 4096);
 }
 
 int run(int argc, char** argv) {
-  const mobula::Session session(
-      argc, argv, {.num_cpus = 2, .object_store_memory = 32ULL << 20, .log_to_driver = false});
+  const mobula::Session session(argc, argv,
+                                {.num_cpus = 2,
+                                 .resources = {{"lamp", 1}},
+                                 .object_store_memory = 32ULL << 20,
+                                 .log_to_driver = false});
   try {
     {
       const auto ledger = mobula::actor<Ledger>.with({.max_restarts = 3})();
@@ -375,6 +399,7 @@ Outcome run_case(const Case& which) {
   // The daemon is another program and leaves no mark: its death is what the driver was told.
   const bool node_died = which.may_kill("node") && ended_with(0, kExitNodeDied);
   if (node_died) ++outcome.fired;
+  const bool node_may_be_dead = which.may_kill("node");
   const bool must_die = outcome.fired > 0 && which.crashes.size() == 1 && which.may_kill("driver");
   const bool went_well = !must_die && ended_with(0, 0);
   if (!ending) {
@@ -383,6 +408,11 @@ Outcome run_case(const Case& which) {
     outcome.trouble = "ended with signal " + std::to_string(ending->signal) + ", code " +
                       std::to_string(ending->code);
   } else {
+    // Then nobody is left to remove the session's folder but the next session.
+    if (driver_died && node_may_be_dead)
+      Child(mobula::test::own_program(), {"--begin-and-end"},
+            mobula::test::session_folder_variables(home))
+          .wait(kGoesWrongAfter);
     const auto nothing_left = [&] {
       return mobula::test::family_of(child.tag()).empty() &&
              mobula::test::session_folders(home).empty();
@@ -502,6 +532,10 @@ TEST_CASE("two processes killed at any two steps cost nothing but time") {
 
 int main(int argc, char** argv) {
   if (argc == 2 && std::string_view(argv[1]) == "--workload") return workload::run(argc, argv);
+  if (argc == 2 && std::string_view(argv[1]) == "--begin-and-end") {
+    const mobula::Session session(argc, argv, {.log_to_driver = false});
+    return 0;
+  }
   for (int i = 1; i < argc; ++i) {
     constexpr std::string_view kPairs = "--pairs=";
     if (std::string_view(argv[i]).starts_with(kPairs)) pairs = std::atoi(argv[i] + kPairs.size());

@@ -82,18 +82,11 @@ void Node::bury_actor(std::uint32_t id, shm::Death cause, const ProcessEnd& end)
 
 // Its creator died between opening the class and submitting the creation.
 void Node::close_actors_without_creation(std::uint32_t process) {
-  const auto& dead = tables_->participants_of(process);
   for (auto& [id, actor] : actors_) {
-    if (actor.dead) continue;
-    const auto creation = shm::Address::unpack(memory_.scheduling_class(id).creation.load());
-    const std::uint32_t owner =
-        memory_.segment_owner(creation.slot / shm::kRecordsPerSegment).load();
-    if (std::find(dead.begin(), dead.end(), owner) == dead.end()) continue;
-    const std::uint64_t state = memory_.record(creation.slot).state.load();
-    const bool never_submitted = shm::word::state(state) == shm::State::Free &&
-                                 shm::word::generation(state) + 1 == creation.generation;
-    if (never_submitted)
-      memory_.scheduling_class(id).kill_request.fetch_or(shm::kKill | shm::kLastHandleGone);
+    shm::SchedulingClass& cls = memory_.scheduling_class(id);
+    if (!actor.dead &&
+        recovery_->withdraw_creation(shm::Address::unpack(cls.creation.load()), process))
+      cls.kill_request.fetch_or(shm::kKill | shm::kLastHandleGone);
   }
 }
 

@@ -315,6 +315,18 @@ void Recovery::fail_calls(std::uint32_t id) {
   }
 }
 
+bool Recovery::withdraw_creation(Address creation, std::uint32_t dead_process) {
+  const std::uint32_t owner = memory_.segment_owner(creation.slot / shm::kRecordsPerSegment).load();
+  if (owner == shm::kNone || memory_.participant(owner).process.load() != dead_process)
+    return false;
+  Record& record = memory_.record(creation.slot);
+  const std::uint64_t state = record.state.load();
+  if (word::state(state) != State::Free || word::generation(state) + 1 != creation.generation)
+    return false;
+  record.state.store(word::make(creation.generation, State::Free));
+  return true;
+}
+
 template <class Visit>
 void Recovery::each_record(std::uint32_t process, const Visit& visit) {
   for (const std::uint32_t p : tables_.participants_of(process)) {

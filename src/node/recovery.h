@@ -49,6 +49,10 @@ class Recovery final : public shm::ReadySink {
   // Fails everything in the rings of an actor that does not come back, and its creation.
   void fail_calls(std::uint32_t cls);
 
+  // The creation of an actor whose creator died before it submitted it: true, and the slot's next
+  // tenant has another address than the one that the actor's class names.
+  bool withdraw_creation(shm::Address creation, std::uint32_t dead_process);
+
   // Running tasks that were cancelled by force and whose process nobody may have ended: since the
   // canceller died, or since a task that died so had submitted them.
   std::vector<shm::Address> take_condemned() { return std::exchange(condemned_, {}); }

@@ -867,6 +867,24 @@ TEST_CASE("calls to an actor that stays dead fail with its end, wherever they wa
   CHECK(world.ring(offset).empty());
 }
 
+TEST_CASE("a creation that was never submitted is no later task's address") {
+  World world;
+  const Address first = world.worker.slot(1);
+  const Address later = world.worker.slot(2, 8);
+  world.set(world.worker.slot(2, 7), State::Free);
+  const Address submitted = world.worker.slot(3);
+  make_ready(world.make(submitted, Kind::ActorCreate), submitted);
+
+  for (const Address creation : {first, later}) {
+    CHECK_FALSE(world.recovery->withdraw_creation(creation, world.driver.process));
+    CHECK(world.recovery->withdraw_creation(creation, world.worker.process));
+    CHECK(world.state(creation) == State::Free);  // the next tenant takes the generation after it
+    CHECK_FALSE(world.recovery->withdraw_creation(creation, world.worker.process));
+  }
+  CHECK_FALSE(world.recovery->withdraw_creation(submitted, world.worker.process));
+  CHECK(world.state(submitted) == State::Ready);
+}
+
 TEST_CASE(
     "more tasks than the daemon's ring holds are opened again when their submitter and claimers "
     "die") {

@@ -290,6 +290,7 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   // Kept for a restart, until the actor's last handle goes.
   place_arguments(ledger, record, {writer, bytes, again, context}, nullptr);
   record.scheduling_class = process.open_actor_class(options, type, address);
+  shm::crash_point(shm::CrashPoint::CreateOpened);
   guard.submitted();
   // The actor's process looks for the record that its class names; no ring carries it.
   shm::Memory& memory = process.memory();

@@ -18,6 +18,7 @@
   X(SubmitReady, "submit.ready", "state Ready, not in a ring yet")                              \
   X(SubmitPushed, "submit.pushed", "in the ring, nobody woken yet")                             \
   X(RingGrown, "ring.grown", "larger ring linked, not pushed into yet")                         \
+  X(CreateOpened, "create.opened", "class names the actor's creation, still Free")              \
   X(ClaimIntent, "claim.intent", "intent written, record not claimed yet")                      \
   X(ClaimTaken, "claim.taken", "record claimed, ring tail not moved yet")                       \
   X(ClaimMoved, "claim.moved", "record claimed, ring tail moved")                               \
