@@ -38,3 +38,11 @@ if(NOT MOBULA_SANITIZE)
     -P ${PROJECT_SOURCE_DIR}/tests/install/install_test.cmake)
   set_tests_properties(repository.install PROPERTIES TIMEOUT 300)
 endif()
+
+# The API reference is made without a warning.
+find_program(DOXYGEN doxygen)
+if(DOXYGEN AND NOT MOBULA_SANITIZE)
+  add_test(NAME repository.reference COMMAND ${PROJECT_SOURCE_DIR}/docs/reference/check
+    ${DOXYGEN} ${PROJECT_BINARY_DIR}/reference)
+  set_tests_properties(repository.reference PROPERTIES TIMEOUT 120)
+endif()
