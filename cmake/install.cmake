@@ -1,21 +1,25 @@
 # What `cmake --install` puts under the prefix, so that a user's CMakeLists is four lines:
 #
-#   lib/libmobula.a  include/mobula/  bin/mobula-node  lib/cmake/mobula/
+#   lib/libmobula.a  lib/libmobula.so  include/mobula.h  include/mobula/  bin/mobula-node
+#   lib/cmake/mobula/
 #
-# `find_package(mobula)` then gives mobula::mobula. The package is relocatable: the prefix
-# may be moved or copied after the installation.
+# `find_package(mobula)` then gives mobula::mobula (C++), mobula::shared (C), mobula::host and
+# mobula::plugin. The package is relocatable: the prefix may be moved or copied after the
+# installation.
 include(CMakePackageConfigHelpers)
 
 set(MOBULA_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/mobula)
 
-install(TARGETS mobula EXPORT mobula-targets
+install(TARGETS mobula mobula_shared mobula_host mobula_plugin EXPORT mobula-targets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT mobula-targets NAMESPACE mobula:: DESTINATION ${MOBULA_CMAKE_DIR})
+install(FILES ${PROJECT_SOURCE_DIR}/include/mobula.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/mobula DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.h")
 
-add_custom_target(installed_parts DEPENDS mobula)
+add_custom_target(installed_parts DEPENDS mobula mobula_shared)
 foreach(program mobula-node mobula-cli)
   if(TARGET ${program})
     install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

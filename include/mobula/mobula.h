@@ -11,6 +11,7 @@
 #include "mobula/actor.h"
 #include "mobula/codec.h"
 #include "mobula/error.h"
+#include "mobula/export.h"
 #include "mobula/memory.h"
 #include "mobula/object.h"
 #include "mobula/options.h"

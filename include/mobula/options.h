@@ -91,7 +91,9 @@ struct Config {
   // whoever uses it: above 0; 1: never, and the kernel decides.
   double memory_threshold = 0.95;
   bool local_mode = false;  // not built yet
-  std::string code_search_path = {};  // not built yet
+  // Libraries to load, by the driver and by its workers: files, or folders of which all *.so are
+  // taken, parted by ':'. See export.h.
+  std::string code_search_path = {};
 };
 
 }  // namespace mobula

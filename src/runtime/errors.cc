@@ -20,14 +20,6 @@ namespace mobula {
 namespace runtime {
 namespace {
 
-std::string demangle(const char* name) {
-  int status = 0;
-  char* text = abi::__cxa_demangle(name, nullptr, nullptr, &status);
-  std::string result = status == 0 && text ? text : name;
-  std::free(text);
-  return result;
-}
-
 std::map<std::string, detail::RethrowAs>& rethrowers() {
   static std::map<std::string, detail::RethrowAs> known;
   return known;
@@ -66,6 +58,7 @@ void register_standard() {
   add(typeid(UnschedulableError), &rethrow_as<UnschedulableError>);
   add(typeid(FunctionNotFoundError), &rethrow_as<FunctionNotFoundError>);
   add(typeid(DecodeError), &rethrow_as<DecodeError>);
+  add(typeid(LibraryLoadError), &rethrow_as<LibraryLoadError>);
   add(typeid(std::bad_alloc), [](const std::string&) { throw std::bad_alloc(); });
   add(typeid(int), [](const std::string& text) { throw std::atoi(text.c_str()); });
   add(typeid(std::string), [](const std::string& text) { throw text; });
@@ -95,11 +88,20 @@ template <class E>
     case ErrorCode::kVersionMismatch: throw_as<VersionMismatchError>(message);
     case ErrorCode::kPendingCallsLimit: throw_as<PendingCallsLimitError>(message);
     case ErrorCode::kDecode: throw_as<DecodeError>(message);
+    case ErrorCode::kLibraryLoad: throw_as<LibraryLoadError>(message);
     default: throw Error(message, code);
   }
 }
 
 }  // namespace
+
+std::string demangle(const char* name) {
+  int status = 0;
+  char* text = abi::__cxa_demangle(name, nullptr, nullptr, &status);
+  std::string result = status == 0 && text ? text : name;
+  std::free(text);
+  return result;
+}
 
 std::string hex(std::uint64_t a) {
   static constexpr char kDigits[] = "0123456789abcdef";

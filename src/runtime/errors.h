@@ -38,5 +38,6 @@ ErrorValue describe_current_exception();
 // "SIGSEGV (segmentation fault)"
 std::string describe_signal(int signal);
 std::string hex(std::uint64_t a);
+std::string demangle(const char* name);  // of a type
 
 }  // namespace mobula::runtime

@@ -312,8 +312,6 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
   return it->second;
 }
 
-constexpr std::size_t kTypeNameShown = 90;  // in messages and tools
-
 std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string_view type,
                                         shm::Address creation) {
   wire::Message message;

@@ -117,6 +117,8 @@ class HoldTable {
   std::uint32_t lines_ = 0;  // ever used
 };
 
+constexpr std::size_t kTypeNameShown = 90;  // of an actor's class, in messages and tools
+
 class Process {
  public:
   // Takes the sockets over. `welcome` is the daemon's first message, with the descriptors of the

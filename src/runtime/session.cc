@@ -23,6 +23,7 @@
 #include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/process.h"
+#include "runtime/registry.h"
 #include "runtime/worker.h"
 #include "shm/memory_use.h"
 #include "wire/local_protocol.h"
@@ -209,6 +210,7 @@ std::map<std::string, double> ask_resources(std::uint32_t which) {
 }  // namespace
 
 void init(int argc, char** argv, Config config) {
+  runtime::load_code(config.code_search_path);  // in workers too, which are forked from here
   runtime::run_zygote_if_asked();  // does not return in a worker
   const std::lock_guard lock(session_mutex);
   if (session_process)
@@ -221,8 +223,6 @@ void init(int argc, char** argv, Config config) {
         "MOBULA_ADDRESS empty to start a private node");
   }
   if (config.local_mode) throw Error("Config.local_mode is not built yet; leave it out");
-  if (!config.code_search_path.empty())
-    throw Error("Config.code_search_path is not built yet; leave it out");
   check_memory_limits(config);
   const std::string settings = settings_text(config);
   const std::uint64_t capacity = store_size(config);

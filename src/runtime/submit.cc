@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mobula/detail/runtime.h"
+#include "mobula/export.h"
 #include "mobula/options.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
@@ -306,6 +307,21 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   fail_if_actor_is_dead(process, ledger, record, address);  // it could not be started at all
   process.daemon().ring(memory.header());
   return {runtime::from_shm(address), record.scheduling_class};
+}
+
+void check_class_of_method(ActorAddress actor, std::uint64_t session, const Export& method,
+                           std::string_view name) {
+  check_ref(actor.creation, session);
+  const std::string_view actual =
+      runtime::require_process().memory().scheduling_class(actor.actor_class).name;
+  // The compiler spells a template's arguments as they were written, so only its name counts.
+  const auto plain = [](std::string_view type) {
+    return type.substr(0, std::min(type.find('<'), runtime::kTypeNameShown));
+  };
+  if (method.class_name.empty() || plain(method.class_name) == plain(actual)) return;
+  throw Error(std::string(name) + " is a method of " + std::string(method.class_name) +
+              ", and the actor is of class " + std::string(actual) +
+              "; MOBULA_EXPORT_INHERITED exports what a class inherits");
 }
 
 RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddress actor,

@@ -1,0 +1,2 @@
+int nobody_calls_this(int x);
+int nobody_calls_this(int x) { return x; }
