@@ -23,6 +23,7 @@ using mobula::test::Clock;
 using mobula::test::eventually;
 using mobula::test::is_gone;
 using mobula::test::milliseconds;
+using mobula::test::needs_workers;
 using mobula::test::open_gate;
 using mobula::test::scaled;
 using mobula::test::Scratch;
@@ -239,7 +240,7 @@ TEST_CASE("ten thousand calls of one caller run in the order in which they were 
   CHECK(wrong == 0);
 }
 
-TEST_CASE("calls keep their order also when an argument is not there yet") {
+TEST_CASE("calls keep their order also when an argument is not there yet" * needs_workers()) {
   Scratch scratch;
   const auto journal = actor<Journal>();
   const Ref<int> late = remote<gated>(scratch.file("gate"), 1);
@@ -323,7 +324,7 @@ TEST_CASE("an actor calls another actor and starts tasks") {
   CHECK(mobula::get(front.call<&Front::squares>(20)) == 2470);
 }
 
-TEST_CASE("twenty actors live at once, each in a process of its own") {
+TEST_CASE("twenty actors live at once, each in a process of its own" * needs_workers()) {
   std::vector<ActorHandle<Worker>> workers;
   for (int i = 0; i < 20; ++i) workers.push_back(actor<Worker>());
   std::vector<Ref<int>> processes, counts;
@@ -339,7 +340,7 @@ TEST_CASE("twenty actors live at once, each in a process of its own") {
   for (const int count : mobula::get(counts)) CHECK(count == 2);
 }
 
-TEST_CASE("tasks run beside an actor that is busy") {
+TEST_CASE("tasks run beside an actor that is busy" * needs_workers()) {
   Scratch scratch;
   const auto worker = actor<Worker>();
   const Ref<int> busy =
@@ -351,7 +352,7 @@ TEST_CASE("tasks run beside an actor that is busy") {
   CHECK(mobula::get(busy) == 1);
 }
 
-TEST_CASE("this_task knows the actor, and the CPUs that it holds") {
+TEST_CASE("this_task knows the actor, and the CPUs that it holds" * needs_workers()) {
   const auto worker = actor<Worker>();
   const auto holder = actor<Worker>.with({.num_cpus = 1})();
 
@@ -409,7 +410,7 @@ TEST_CASE("a constructor that throws gives ready() the cause and the calls Actor
   CHECK(mobula::get(whole.call<&Fragile::ok>()) == 1);
 }
 
-TEST_CASE("a constructor that crashes gives an error in finite time") {
+TEST_CASE("a constructor that crashes gives an error in finite time" * needs_workers()) {
   const auto crashing = actor<CrashesAtBirth>();
   const auto stubborn = actor<CrashesAtBirth>.with({.max_restarts = 2})();
 
@@ -417,7 +418,7 @@ TEST_CASE("a constructor that crashes gives an error in finite time") {
   CHECK_THROWS_AS(mobula::get(stubborn.call<&CrashesAtBirth::ok>(), 20s), mobula::ActorDiedError);
 }
 
-TEST_CASE("an actor that dies again and again is started less and less often") {
+TEST_CASE("an actor that dies again and again is started less and less often" * needs_workers()) {
   Scratch scratch;
   {
     const auto hopeless = actor<CountsBirths>.with({.max_restarts = -1})(scratch.file("births"));
@@ -432,7 +433,7 @@ TEST_CASE("an actor that dies again and again is started less and less often") {
   CHECK(mobula::test::count_of(scratch.file("births")) <= 40);
 }
 
-TEST_CASE("kill fails a thousand pending calls in less than a second") {
+TEST_CASE("kill fails a thousand pending calls in less than a second" * needs_workers()) {
   Scratch scratch;
   const auto worker = actor<Worker>();
   const int pid = mobula::get(worker.call<&Worker::process>());
@@ -460,7 +461,7 @@ TEST_CASE("kill fails a thousand pending calls in less than a second") {
   mobula::kill(worker);  // twice is once
 }
 
-TEST_CASE("an actor without restarts dies with its process") {
+TEST_CASE("an actor without restarts dies with its process" * needs_workers()) {
   const auto worker = actor<Worker>();
   worker.call<&Worker::count>();
 
@@ -478,7 +479,8 @@ TEST_CASE("an actor without restarts dies with its process") {
   }
 }
 
-TEST_CASE("an actor that ends its own process is dead, and its exit code is told") {
+TEST_CASE("an actor that ends its own process is dead, and its exit code is told" *
+          needs_workers()) {
   const auto worker = actor<Worker>();
 
   try {
@@ -489,7 +491,8 @@ TEST_CASE("an actor that ends its own process is dead, and its exit code is told
   }
 }
 
-TEST_CASE("an actor with a restart begins anew after a crash, and dies at the next") {
+TEST_CASE("an actor with a restart begins anew after a crash, and dies at the next" *
+          needs_workers()) {
   const auto worker = actor<Worker>.with({.max_restarts = 1})();
   for (int i = 0; i < 3; ++i) worker.call<&Worker::count>();
   const int first = mobula::get(worker.call<&Worker::process>());
@@ -505,7 +508,7 @@ TEST_CASE("an actor with a restart begins anew after a crash, and dies at the ne
   CHECK_THROWS_AS(mobula::get(worker.call<&Worker::count>(), 20s), mobula::ActorDiedError);
 }
 
-TEST_CASE("a restarted actor is constructed from the same arguments") {
+TEST_CASE("a restarted actor is constructed from the same arguments" * needs_workers()) {
   const Ref<int> start = remote<square>(6);
   const auto counter = actor<Counter>.with({.max_restarts = 1})(start);
   CHECK(mobula::get(counter.call<&Counter::add>(1)) == 37);
@@ -525,7 +528,7 @@ TEST_CASE("a restarted actor is constructed from the same arguments") {
   }
 }
 
-TEST_CASE("calls that a crash interrupted are repeated when that is asked for") {
+TEST_CASE("calls that a crash interrupted are repeated when that is asked for" * needs_workers()) {
   Scratch scratch;
   struct Once {
     int crash_once(std::string file) {
@@ -539,7 +542,7 @@ TEST_CASE("calls that a crash interrupted are repeated when that is asked for") 
   CHECK(mobula::get(once.call<&Once::crash_once>(scratch.file("calls")), 20s) == 2);
 }
 
-TEST_CASE("an actor ends when its last handle is gone and its calls are done") {
+TEST_CASE("an actor ends when its last handle is gone and its calls are done" * needs_workers()) {
   Scratch scratch;
   int pid = 0;
   Ref<int> pending;
@@ -556,7 +559,7 @@ TEST_CASE("an actor ends when its last handle is gone and its calls are done") {
   CHECK(eventually(5s, [&] { return is_gone(pid); }));
 }
 
-TEST_CASE("an actor lives while a handle is inside of an object") {
+TEST_CASE("an actor lives while a handle is inside of an object" * needs_workers()) {
   int pid = 0;
   Ref<std::vector<ActorHandle<Worker>>> box;
   {
@@ -571,7 +574,7 @@ TEST_CASE("an actor lives while a handle is inside of an object") {
   CHECK(eventually(5s, [&] { return is_gone(pid); }));
 }
 
-TEST_CASE("an actor's resources are free again after its end") {
+TEST_CASE("an actor's resources are free again after its end" * needs_workers()) {
   {
     const auto holder = actor<Worker>.with({.num_cpus = 1, .resources = {{"lamp", 1}}})();
     mobula::get(holder.ready());

@@ -35,6 +35,7 @@ using mobula::remote;
 using mobula::test::amount_of;
 using mobula::test::Clock;
 using mobula::test::eventually;
+using mobula::test::needs_workers;
 using mobula::test::open_gate;
 using mobula::test::scaled;
 using mobula::test::Scratch;
@@ -272,7 +273,7 @@ TEST_CASE("one task waits for 50 others") {
   CHECK(mobula::get(remote<tasks::sum_refs>(refs)) == expected);
 }
 
-TEST_CASE("a thousand tasks hang on one value and all get it") {
+TEST_CASE("a thousand tasks hang on one value and all get it" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const Ref<int> one = remote<tasks::gated>(gate, 5);
@@ -285,7 +286,7 @@ TEST_CASE("a thousand tasks hang on one value and all get it") {
   for (int i = 0; i < 1000; ++i) REQUIRE(values[static_cast<std::size_t>(i)] == 5 + i);
 }
 
-TEST_CASE("a chain of a thousand tasks ends with all steps done") {
+TEST_CASE("a chain of a thousand tasks ends with all steps done" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   Ref<int> last = remote<tasks::gated>(gate, 0);
@@ -335,7 +336,7 @@ TEST_CASE("a vector of Refs stands for a vector of values") {
   CHECK_THROWS_AS(remote<tasks::sum>(std::vector<Ref<int>>(2)), mobula::Error);
 }
 
-TEST_CASE("a task waits for ten thousand values and gets each in its place") {
+TEST_CASE("a task waits for ten thousand values and gets each in its place" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const Ref<std::uint64_t> first = remote<tasks::gated_number>(gate, 7u);
@@ -355,7 +356,7 @@ TEST_CASE("a task waits for ten thousand values and gets each in its place") {
   CHECK(mobula::get(all) == tasks::node(1, expected));
 }
 
-TEST_CASE("a hundred thousand tasks depend on one value") {
+TEST_CASE("a hundred thousand tasks depend on one value" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const Ref<std::uint64_t> first = remote<tasks::gated_number>(gate, 3u);
@@ -370,7 +371,7 @@ TEST_CASE("a hundred thousand tasks depend on one value") {
   for (std::uint64_t i = 0; i < count; ++i) REQUIRE(values[i] == tasks::link(i, 3));
 }
 
-TEST_CASE("a hundred thousand tasks wait each for the one before") {
+TEST_CASE("a hundred thousand tasks wait each for the one before" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const auto count = static_cast<std::uint64_t>(scaled(100'000, 10'000));
@@ -386,7 +387,7 @@ TEST_CASE("a hundred thousand tasks wait each for the one before") {
   CHECK(mobula::get(last) == expected);
 }
 
-TEST_CASE("a thousand diamonds hang on each other") {
+TEST_CASE("a thousand diamonds hang on each other" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   Ref<std::uint64_t> top = remote<tasks::gated_number>(gate, 9u);
@@ -402,7 +403,8 @@ TEST_CASE("a thousand diamonds hang on each other") {
   CHECK(mobula::get(top) == expected);
 }
 
-TEST_CASE("a graph of thirty thousand tasks is submitted before anything of it runs") {
+TEST_CASE("a graph of thirty thousand tasks is submitted before anything of it runs" *
+          needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const auto count = static_cast<std::uint64_t>(scaled(30'000, 3'000));
@@ -428,7 +430,8 @@ TEST_CASE("a graph of thirty thousand tasks is submitted before anything of it r
   CHECK(mobula::get(refs) == expected);
 }
 
-TEST_CASE("a failed input fails all that depend on it, however far, with its own error") {
+TEST_CASE("a failed input fails all that depend on it, however far, with its own error" *
+          needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const Ref<std::uint64_t> bad = remote<tasks::gated_failure>(gate);
@@ -589,7 +592,8 @@ TEST_CASE("a span parameter reads the object where it lies") {
   CHECK(mobula::get(remote<tasks::distance_of_two>(stored, stored)) == 0);
 }
 
-TEST_CASE("a write into a shared object ends the task that tried, and nothing else") {
+TEST_CASE("a write into a shared object ends the task that tried, and nothing else" *
+          needs_workers()) {
   const Ref<std::vector<double>> stored = mobula::put(std::vector<double>(100'000, 0.5));
 
   const Ref<void> crash = remote<tasks::scribble>.with({.max_retries = 0})(stored);
@@ -645,7 +649,7 @@ TEST_CASE("get of a vector keeps the order, and throws the first failure in it")
   }
 }
 
-TEST_CASE("try_get gives errors as values") {
+TEST_CASE("try_get gives errors as values" * needs_workers()) {
   Scratch scratch;
   const Ref<int> good = remote<tasks::square>(3);
   const Ref<int> bad = remote<tasks::fail>(1);
@@ -669,7 +673,7 @@ TEST_CASE("try_get gives errors as values") {
   CHECK(mobula::get(late) == 1);
 }
 
-TEST_CASE("get with a timeout throws when the time is over, and not before") {
+TEST_CASE("get with a timeout throws when the time is over, and not before" * needs_workers()) {
   Scratch scratch;
   const Ref<int> late = remote<tasks::gated>(scratch.file("gate"), 42);
 
@@ -696,7 +700,7 @@ TEST_CASE("get with a timeout throws when the time is over, and not before") {
 
 // --- wait ---
 
-TEST_CASE("wait parts the refs by readiness and keeps their order") {
+TEST_CASE("wait parts the refs by readiness and keeps their order" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const Ref<int> slow = remote<tasks::gated>(gate, 1);
@@ -724,7 +728,7 @@ TEST_CASE("wait gives at most num_returns refs, also when more are ready") {
   CHECK(pending == std::vector{refs[1], refs[2]});
 }
 
-TEST_CASE("wait returns at its timeout with what is ready") {
+TEST_CASE("wait returns at its timeout with what is ready" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const std::vector<Ref<int>> refs{remote<tasks::gated>(gate, 1), mobula::put(2)};
@@ -748,7 +752,7 @@ TEST_CASE("a failed task is ready for wait") {
   CHECK(mobula::wait(refs).ready.size() == 1);
 }
 
-TEST_CASE("wait refuses what makes no sense") {
+TEST_CASE("wait refuses what makes no sense" * needs_workers()) {
   const Ref<int> a = mobula::put(1);
   const Ref<int> b = mobula::put(2);
 
@@ -773,7 +777,7 @@ TEST_CASE("wait finds a ref given twice among a thousand, also when others have 
   CHECK(refs[1000] == copies[500]);
 }
 
-TEST_CASE("a list that is moved into wait comes back in its parts") {
+TEST_CASE("a list that is moved into wait comes back in its parts" * needs_workers()) {
   Scratch scratch;
   const std::string gate = scratch.file("gate");
   const Ref<int> slow = remote<tasks::gated>(gate, 1);
@@ -817,7 +821,7 @@ TEST_CASE("put stores any value") {
   CHECK(mobula::get(remote<tasks::sum>(mobula::put(std::vector{1, 2, 3}))) == 6);
 }
 
-TEST_CASE("memory_report tells what is held, where it is and who has it") {
+TEST_CASE("memory_report tells what is held, where it is and who has it" * needs_workers()) {
   constexpr std::size_t kSize = 3 << 20;
   const auto puts = [](const mobula::MemoryReport& report) {
     const auto it = std::find_if(report.origins.begin(), report.origins.end(),
@@ -927,7 +931,7 @@ TEST_CASE("views read strings, small values and results of tasks") {
 
 // --- what a task knows, what a node has ---
 
-TEST_CASE("this_task tells what runs, where and as which attempt") {
+TEST_CASE("this_task tells what runs, where and as which attempt" * needs_workers()) {
   const tasks::Seen here = mobula::get(remote<tasks::look>());
   const tasks::Seen other = mobula::get(remote<tasks::look>());
   const mobula::TaskInfo driver = mobula::this_task();
@@ -946,7 +950,7 @@ TEST_CASE("this_task tells what runs, where and as which attempt") {
   CHECK(driver.task_id.size() == 32);
 }
 
-TEST_CASE("the resources of the node are told, all of them and those not held") {
+TEST_CASE("the resources of the node are told, all of them and those not held" * needs_workers()) {
   Scratch scratch;
   const std::map<std::string, double> all = mobula::cluster_resources();
   CHECK(all.at("CPU") == 2);

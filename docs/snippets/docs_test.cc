@@ -208,8 +208,11 @@ TEST_CASE("a test that docs/faults.md names exists under that title") {
   for (const NamedTest& test : named) {
     CAPTURE(test.file);
     CAPTURE(test.title);
-    const std::string title = "TEST_CASE(" + bare(test.title) + ")";
-    CHECK(bare(read(kRoot / test.file)).find(title) != std::string::npos);
+    const std::string title = "TEST_CASE(" + bare(test.title);
+    const std::string text = bare(read(kRoot / test.file));
+    const bool exists = text.find(title + ")") != std::string::npos ||
+                        text.find(title + "*") != std::string::npos;  // with a decorator
+    CHECK(exists);
   }
 }
 

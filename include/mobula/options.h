@@ -90,7 +90,9 @@ struct Config {
   // The share of the machine's memory, or of the control group's, above which workers are killed,
   // whoever uses it: above 0; 1: never, and the kernel decides.
   double memory_threshold = 0.95;
-  bool local_mode = false;  // not built yet
+  // Runs tasks and actors in this process and thread, for debugging: a task when it is submitted, a
+  // call when it is made. The environment's MOBULA_LOCAL_MODE=1, or 0, comes first.
+  bool local_mode = false;
   // Libraries to load, by the driver and by its workers: files, or folders of which all *.so are
   // taken, parted by ':'. See export.h.
   std::string code_search_path = {};

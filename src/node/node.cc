@@ -85,6 +85,7 @@ bool Node::start(const wire::Message& message) {
     at = end + 1;
   }
   log_to_driver_ = (message.d & wire::kStartLogs) != 0;
+  local_ = (message.d & wire::kStartLocal) != 0;
 
   limit_memory(message);
   const std::string_view text = message.text_view();
@@ -123,11 +124,12 @@ bool Node::start(const wire::Message& message) {
   MOBULA_CHECK(driver == kDriverProcess);
   memory_.process(kDriverProcess).pid = static_cast<std::uint32_t>(driver_pid);
   memory_.header().worker_heap_max = worker_heap_max();
-  start_zygote();
+  if (!local_) start_zygote();
 
   const int cpus_here =
       static_cast<int>(capacity_.units("CPU") / core::ResourceAmounts::kUnitsPerOne);
-  step(core::PoolLimits{std::min(std::max(cpus_here, 1), 64), kWorkersMax});
+  step(local_ ? core::PoolLimits{}
+              : core::PoolLimits{std::min(std::max(cpus_here, 1), 64), kWorkersMax});
   step(core::NodeCapacity{capacity_});
 
   wire::Message welcome;
@@ -334,7 +336,7 @@ void Node::sample_classes() {
                         std::memory_order_seq_cst);
   }
   for (const auto& [id, actor] : actors_) {
-    if (!actor.dead && actor.worker == shm::kNone) unserved = true;
+    if (!actor.dead && actor.worker == shm::kNone && !local_) unserved = true;
   }
   if (unserved) busy_ = true;
   memory_.header().wants_idle.store(unserved ? 1 : 0, std::memory_order_seq_cst);

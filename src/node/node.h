@@ -141,6 +141,7 @@ class Node {
   bool driver_gone_ = false;
   bool leave_asked_ = false;
   bool log_to_driver_ = true;
+  bool local_ = false;  // the driver runs everything itself: there are no workers
 
   std::chrono::steady_clock::time_point begin_;
   std::unique_ptr<SessionDirectory> directory_;

@@ -106,6 +106,8 @@ void Node::serve_actors() {
     if (actor.worker == shm::kNone) {  // not started, or between two lives
       if (request & shm::kKill)
         bury_actor(id, shm::Death::Killed, {});
+      else if (request & shm::kConstructorFailed)
+        bury_actor(id, shm::Death::ConstructorFailed, {});
       else if (depth_of(id) == 0)
         bury_actor(id, shm::Death::OutOfScope, {});
       continue;

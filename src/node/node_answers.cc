@@ -187,7 +187,9 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     actor.demand = demand;
   }
   rejected_.clear();
-  step(core::ClassOpened{{*id}, is_actor ? core::ClassKind::Actor : core::ClassKind::Task, demand});
+  // In local mode an actor is judged by its demand, and no process is to be started for it.
+  step(core::ClassOpened{
+      {*id}, is_actor && !local_ ? core::ClassKind::Actor : core::ClassKind::Task, demand});
   if (!rejected_.empty()) {
     step(core::ClassClosed{{*id}});
     actors_.erase(*id);

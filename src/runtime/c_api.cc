@@ -233,7 +233,7 @@ void give_result(mobula_call& call) {
 }
 
 const Handler& running_handler() {
-  return handlers().at(mobula::runtime::current_frame()->function->key);
+  return handlers().at(mobula::runtime::current_frame()->record.function);
 }
 
 void invoke_function(mobula::detail::Execution& execution) {

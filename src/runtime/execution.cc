@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "runtime/errors.h"
+#include "runtime/local_mode.h"
 #include "runtime/registry.h"
 #include "shm/cancel.h"
 #include "shm/crash_point.h"
@@ -185,7 +186,7 @@ bool run_again(Ledger& ledger, shm::Record& record, shm::Address address) {
   } while (!record.state.compare_exchange_weak(
       seen, shm::word::with_next_attempt(shm::word::with_state(seen, shm::State::Ready)),
       std::memory_order_release, std::memory_order_relaxed));
-  ledger.push(record.scheduling_class, address);
+  ledger.publish(record, address);
   return true;
 }
 
@@ -245,7 +246,9 @@ std::string TaskIdentity::text() const { return hex(parent) + hex(index); }
 
 TaskIdentity next_child_identity(Ledger& ledger) {
   if (innermost) return {innermost->identity.hash(), innermost->children++};
-  return {shm::mix(ledger.process().session() + ledger.participant()), ledger.next_child()};
+  // Local runs are to be alike: they do without the random number.
+  const std::uint64_t session = ledger.process().local() ? 0 : ledger.process().session();
+  return {shm::mix(session + ledger.participant()), ledger.next_child()};
 }
 
 Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
@@ -416,8 +419,13 @@ void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain
   }
 }
 
-void* Execution::instance() { return runtime::actor_instance; }
+void* Execution::instance() {
+  return runtime::require_process().local() ? runtime::LocalMode::instance()
+                                            : runtime::actor_instance;
+}
 void Execution::set_instance(void* instance, void (*destroy)(void*)) {
+  if (runtime::require_process().local())
+    return runtime::LocalMode::set_instance(instance, destroy);
   runtime::actor_instance = instance;
   runtime::destroy_actor = destroy;
 }
@@ -537,8 +545,12 @@ bool help(Process& process, shm::Record& record, shm::Address address) {
   }
 }
 
-void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
-                             shm::Address address) {
+namespace {
+
+// Makes a call that nobody has claimed Failed; `describe` writes why.
+template <class Describe>
+void fail_unclaimed(Ledger& ledger, shm::Record& record, shm::Address address,
+                    const Describe& describe) {
   shm::claim::intend(ledger.shared(), address);
   std::uint64_t seen = record.state.load(std::memory_order_acquire);
   for (;;) {
@@ -551,6 +563,19 @@ void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& reco
             std::memory_order_acq_rel)) {
       continue;
     }
+    describe();
+    shm::claim::complete(ledger.process().memory(), ledger.shared(), record, address,
+                         shm::State::Failed, ledger);
+    break;
+  }
+  shm::claim::forget(ledger.shared());
+}
+
+}  // namespace
+
+void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
+                             shm::Address address) {
+  fail_unclaimed(ledger, record, address, [&] {
     const shm::DeathNote& note = process.memory().scheduling_class(record.scheduling_class).death;
     // No cause yet: it was killed, and the daemon has not buried it.
     const std::uint64_t cause =
@@ -563,11 +588,19 @@ void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& reco
                       record.scheduling_class,
                       cause};
     record.result_kind = shm::ResultKind::ErrorCode;
-    shm::claim::complete(process.memory(), ledger.shared(), record, address, shm::State::Failed,
-                         ledger);
-    break;
-  }
-  shm::claim::forget(ledger.shared());
+  });
+}
+
+void fail_deadlocked_call(Ledger& ledger, shm::Record& record, shm::Address address) {
+  Process& process = ledger.process();
+  fail_unclaimed(ledger, record, address, [&] {
+    ErrorValue error;
+    error.code = static_cast<std::uint32_t>(ErrorCode::kActorDeadlock);
+    error.message = "the call " + task_name(process, record) +
+                    " can never run: its actor is at work, and what it does waits for the call. "
+                    "Let a method return the Ref instead of getting it";
+    place_error(process, record, error);
+  });
 }
 
 void throw_failure(Process& process, shm::Record& record) {
@@ -599,6 +632,7 @@ bool cancel_task(RefAddress ref, std::uint64_t session, bool force, bool recursi
     throw Error(
         "CancelOptions.force would end the actor with its call; use mobula::kill if that is meant");
   }
+  if (process.local()) force = false;  // the process is the caller's own
   return runtime::cancel(
       process.this_ledger(), record, address,
       (force ? shm::word::kForce : 0) | (recursive ? shm::word::kCancelChildren : 0));

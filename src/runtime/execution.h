@@ -85,6 +85,10 @@ bool help(Process& process, shm::Record& record, shm::Address address);
 void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
                              shm::Address address);
 
+// Fails a call that nobody has claimed and that can never run, since its actor is at work further
+// up this thread's stack (local mode).
+void fail_deadlocked_call(Ledger& ledger, shm::Record& record, shm::Address address);
+
 // Name of a task for messages, from the record alone.
 std::string task_name(Process& process, shm::Record& record);
 

@@ -8,12 +8,14 @@
 #include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
+#include "runtime/local_mode.h"
 #include "runtime/process.h"
 #include "shm/futex.h"
 
 namespace mobula::detail {
 namespace {
 
+using runtime::LocalMode;
 using runtime::Process;
 using shm::Address;
 using shm::Record;
@@ -112,6 +114,10 @@ bool wait_final(Process& process, Record& record, RefAddress ref, std::optional<
   const Address address = runtime::to_shm(ref);
   const runtime::Frame* task = runtime::current_frame();
   if (task && task->cancelled()) runtime::throw_stopped();
+  if (LocalMode* local = process.local()) {
+    local->before_wait(process.this_ledger(), address, !timeout);
+    if (is_final(record)) return true;
+  }
   for (int i = 0; i < kSpins; ++i) {
     if (is_final(record)) return true;
     if (runtime::help(process, record, address)) return true;
@@ -213,6 +219,11 @@ std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t 
     }
     return ready.size() >= num_returns;
   };
+  if (LocalMode* local = process.local(); local && !look(refs.size())) {
+    const bool for_all = num_returns == refs.size() && !timeout;
+    for (const RefHandle& ref : refs)
+      local->before_wait(process.this_ledger(), runtime::to_shm(ref.address), for_all);
+  }
   // All of them once, then those in front: each look at a record costs its worker a cache miss.
   constexpr std::size_t kMissesPerSpin = 16;
   for (int i = 0; i < kSpins; ++i) {

@@ -1,6 +1,7 @@
 #include "runtime/ledger.h"
 
 #include "runtime/execution.h"
+#include "runtime/local_mode.h"
 #include "runtime/value.h"
 #include "shm/check.h"
 #include "shm/dependents.h"
@@ -190,7 +191,7 @@ void Ledger::recycle_one(std::uint32_t slot) {
   const std::uint32_t generation = shm::word::generation(r.state.load(std::memory_order_relaxed));
   process_.counts()[slot].store(0, std::memory_order_relaxed);
   shm::crash_point(shm::CrashPoint::RecycleStarted);
-  if (r.kind == shm::Kind::ActorCreate) end_actor(r);
+  if (r.kind == shm::Kind::ActorCreate) end_actor(r, {slot, generation});
   release_arguments(r);
   if (r.flags & shm::flag::kResultHasRefs) {
     const auto refs = trailing_refs(result_bytes(process_, r));
@@ -223,8 +224,10 @@ void Ledger::recycle_one(std::uint32_t slot) {
   free_.push_back(slot);
 }
 
-void Ledger::end_actor(shm::Record& creation) {
+void Ledger::end_actor(shm::Record& creation, shm::Address address) {
   if (creation.scheduling_class == shm::kNone) return;  // it was refused before it had a class
+  if (LocalMode* local = process_.local())
+    return local->last_handle_gone(address, creation.scheduling_class);
   shm::SchedulingClass& cls = process_.memory().scheduling_class(creation.scheduling_class);
   cls.kill_request.fetch_or(shm::kLastHandleGone);
   process_.daemon().ring(process_.memory().header());
@@ -274,6 +277,7 @@ void Ledger::grow(shm::RingHeader& ring) {
 }
 
 void Ledger::publish(shm::Record& record, shm::Address address) {
+  if (LocalMode* local = process_.local()) return local->made_ready(*this, record, address);
   if (record.kind == shm::Kind::ActorCall || record.kind == shm::Kind::ActorCreate) {
     // It lies in its caller's ring already, or is named by its class; the actor is told that it may
     // go on.
@@ -288,6 +292,8 @@ void Ledger::publish(shm::Record& record, shm::Address address) {
 }
 
 void Ledger::push(std::uint32_t scheduling_class, shm::Address address) {
+  LocalMode* const local = process_.local();
+  if (local && record(address).kind == shm::Kind::Task) return local->run(*this, address);
   // An actor takes each ring in order, and a call that waits holds back those behind it. Calls of
   // another task that runs in this thread must not be among these: the one may wait for the other.
   const Frame* const frame =
@@ -297,6 +303,7 @@ void Ledger::push(std::uint32_t scheduling_class, shm::Address address) {
   if (!shm::ring::has_room(ring)) grow(ring);
   shm::ring::push(process_.memory(), ring, address);
   shm::crash_point(shm::CrashPoint::SubmitPushed);
+  if (local) return local->serve(*this, scheduling_class);
   shm::SchedulingClass& cls = process_.memory().scheduling_class(scheduling_class);
   if (shm::doorbell::ring(process_.memory(), cls, ring.depth()) && cls.attention.exchange(0))
     process_.daemon().ring(process_.memory().header());

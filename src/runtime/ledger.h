@@ -72,7 +72,7 @@ class Ledger final : public shm::ReadySink {
   void recycle(std::uint32_t slot);
   void recycle_one(std::uint32_t slot);
   void release_arguments(shm::Record& record);
-  void end_actor(shm::Record& creation);  // its last handle is gone
+  void end_actor(shm::Record& creation, shm::Address address);  // its last handle is gone
   void enqueue(std::uint32_t slot);
   void take_segment(std::uint32_t segment);
   shm::RingHeader& ring_of(std::uint32_t scheduling_class, std::uint64_t caller);

@@ -13,6 +13,7 @@
 #include "mobula/detail/runtime.h"
 #include "runtime/errors.h"
 #include "runtime/ledger.h"
+#include "runtime/local_mode.h"
 #include "shm/check.h"
 #include "shm/crash_point.h"
 
@@ -253,6 +254,8 @@ Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role
 }
 
 Process::~Process() { shm::set_open_crashes(nullptr); }
+
+void Process::run_locally() { local_ = std::make_unique<LocalMode>(*this); }
 
 Ledger& Process::this_ledger() {
   if (thread_ledger.ledger && thread_ledger.session == session_) return *thread_ledger.ledger;

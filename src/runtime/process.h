@@ -27,6 +27,7 @@
 namespace mobula::runtime {
 
 class Ledger;
+class LocalMode;
 
 // The line to the node's daemon: questions and answers, one at a time.
 class Connection {
@@ -137,6 +138,9 @@ class Process {
   std::uint32_t index() const { return index_; }
   shm::ProcessRole role() const { return role_; }
   std::uint64_t session() const { return session_; }
+  // What runs tasks and actors here, in the calling thread; nullptr: workers do.
+  LocalMode* local() { return local_.get(); }
+  void run_locally();
   shm::Process& shared() { return memory_->process(index_); }
 
   // The calling thread's ledger, leased from the daemon at its first use.
@@ -168,6 +172,7 @@ class Process {
   shm::ProcessRole role_;
   std::uint64_t session_;
   Store store_;
+  std::unique_ptr<LocalMode> local_;
 
   std::mutex ledgers_mutex_;
   std::vector<std::unique_ptr<Ledger>> ledgers_;

@@ -22,6 +22,7 @@
 #include "mobula/error.h"
 #include "runtime/errors.h"
 #include "runtime/execution.h"
+#include "runtime/local_mode.h"
 #include "runtime/process.h"
 #include "runtime/registry.h"
 #include "runtime/worker.h"
@@ -33,6 +34,7 @@ extern char** environ;
 namespace mobula {
 namespace {
 
+using runtime::LocalMode;
 using runtime::Process;
 
 std::mutex session_mutex;
@@ -222,7 +224,8 @@ void init(int argc, char** argv, Config config) {
         "joining a running node by its address is not built yet; leave Config.address and "
         "MOBULA_ADDRESS empty to start a private node");
   }
-  if (config.local_mode) throw Error("Config.local_mode is not built yet; leave it out");
+  if (const char* local = ::getenv("MOBULA_LOCAL_MODE"); local && *local)
+    config.local_mode = std::string_view(local) != "0";
   check_memory_limits(config);
   const std::string settings = settings_text(config);
   const std::uint64_t capacity = store_size(config);
@@ -244,7 +247,8 @@ void init(int argc, char** argv, Config config) {
   message.c = capacity;
   message.a = static_cast<std::uint32_t>(config.memory_threshold * wire::kThresholdOne);
   message.d = (config.log_to_driver ? wire::kStartLogs : 0) |
-              (config.memory_limit ? wire::kStartLimitsMemory : 0);
+              (config.memory_limit ? wire::kStartLimitsMemory : 0) |
+              (config.local_mode ? wire::kStartLocal : 0);
   message.set_text(settings);
   message.descriptor_count = 2;
   message.descriptors[0] = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -271,12 +275,14 @@ void init(int argc, char** argv, Config config) {
     ::waitpid(node_pid, &status, 0);
     throw;
   }
+  if (config.local_mode) session_process->run_locally();
   runtime::set_current_process(session_process.get());
 }
 
 void shutdown() noexcept {
   const std::lock_guard lock(session_mutex);
   if (!session_process) return;
+  if (LocalMode* local = session_process->local()) local->end_actors();
   try {
     ::fflush(stdout);
     wire::Message leave;

@@ -10,6 +10,7 @@
 #include "mobula/options.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
+#include "runtime/local_mode.h"
 #include "runtime/process.h"
 #include "runtime/value.h"
 #include "shm/check.h"
@@ -20,6 +21,7 @@ namespace mobula::detail {
 namespace {
 
 using runtime::Ledger;
+using runtime::LocalMode;
 using runtime::Process;
 using runtime::to_shm;
 using shm::Address;
@@ -373,6 +375,7 @@ void kill_actor(ActorAddress actor, std::uint64_t session) {
       .scheduling_class(actor.actor_class)
       .kill_request.fetch_or(shm::kKill, std::memory_order_seq_cst);
   process.daemon().ring(process.memory().header());
+  if (LocalMode* local = process.local()) local->killed(to_shm(actor.creation));
 }
 
 OpenBuffer open_buffer(std::uint64_t size) {

@@ -218,6 +218,7 @@ struct DeathNote {
 
 inline constexpr std::uint64_t kKill = 1;
 inline constexpr std::uint64_t kLastHandleGone = 2;  // no handle names the actor any more
+inline constexpr std::uint64_t kConstructorFailed = 4;  // in local mode, where no process tells
 
 inline constexpr std::uint32_t kSleeperWords = 4;
 
@@ -241,7 +242,7 @@ struct alignas(kCacheLine) SchedulingClass {
 
   alignas(kCacheLine)
       std::atomic<std::uint64_t> creation;  // actor: address of the record that creates it
-  std::atomic<std::uint64_t> kill_request;  // actor: kKill, kLastHandleGone
+  std::atomic<std::uint64_t> kill_request;  // actor: kKill, kLastHandleGone, ..
   std::atomic<std::uint32_t> restarts;
   DeathNote death;
   char name[96];  // class name of an actor, or the resources of a task class, for messages

@@ -63,6 +63,7 @@ enum class Status : std::uint32_t {
 
 inline constexpr std::uint64_t kStartLogs = 1;  // the driver wants the workers' output
 inline constexpr std::uint64_t kStartLimitsMemory = 2;  // workers may use "memory", and no more
+inline constexpr std::uint64_t kStartLocal = 4;  // the driver runs everything itself: no workers
 inline constexpr double kThresholdOne = 1e6;
 inline constexpr std::uint32_t kHoldsRefs = 1;  // the value has a table of refs behind it
 // Among the resources of Start, since they are amounts, too: no resource's name begins so.

@@ -106,6 +106,12 @@ class WorkerReports {
   std::optional<Scratch> folder_;
 };
 
+inline bool in_local_mode() { return ::getenv("MOBULA_LOCAL_MODE") != nullptr; }
+
+// TEST_CASE("..." * needs_workers()): left out where one thread runs all. The case waits for what
+// goes on beside it, or is about processes.
+inline doctest::skip needs_workers() { return doctest::skip(in_local_mode()); }
+
 // Runs the test cases inside of one session. In a worker it does not return.
 inline int run_in_session(int argc, char** argv, Config config) {
   const WorkerReports reports;

@@ -1,0 +1,257 @@
+#include "runtime/local_mode.h"
+
+#include <deque>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "runtime/execution.h"
+#include "shm/claim.h"
+
+namespace mobula::runtime {
+
+using shm::Address;
+using shm::Record;
+using shm::State;
+
+// What was made ready below one frame of the stack, in its order.
+class LocalMode::Level {
+ public:
+  Level() : outer_(std::exchange(innermost_, this)) {}
+  ~Level() { innermost_ = outer_; }
+  Level(const Level&) = delete;
+  Level& operator=(const Level&) = delete;
+
+  std::deque<Address> ready;
+
+ private:
+  Level* outer_;
+};
+
+thread_local LocalMode::Level* LocalMode::innermost_ = nullptr;
+thread_local LocalMode::Actor* LocalMode::at_work_ = nullptr;
+
+LocalMode::~LocalMode() = default;
+
+void LocalMode::run(Ledger& me, Address task) {
+  Level level;
+  execute(me, task);
+  settle(me, level);
+}
+
+void LocalMode::serve(Ledger& me, std::uint32_t actor_class) {
+  Level level;
+  run_calls(me, actor_class);
+  settle(me, level);
+}
+
+void LocalMode::made_ready(Ledger& me, Record& record, Address address) {
+  if (record.kind == shm::Kind::ActorCreate) {
+    const std::lock_guard lock(mutex_);
+    actors_[address.packed()].scheduling_class = record.scheduling_class;
+  }
+  if (innermost_) {
+    innermost_->ready.push_back(address);
+    return;
+  }
+  Level level;
+  level.ready.push_back(address);
+  settle(me, level);
+}
+
+void LocalMode::settle(Ledger& me, Level& level) {
+  while (!level.ready.empty()) {
+    const Address next = level.ready.front();
+    level.ready.pop_front();
+    const Record& record = process_.memory().record(next.slot);
+    const bool is_task = record.kind == shm::Kind::Task;
+    const std::uint32_t cls = record.scheduling_class;
+    is_task ? static_cast<void>(execute(me, next)) : run_calls(me, cls);
+  }
+}
+
+// False: there was nothing to run.
+bool LocalMode::execute(Ledger& me, Address address) {
+  Record& record = process_.memory().record(address.slot);
+  shm::claim::intend(me.shared(), address);
+  if (!shm::claim::take(record, address, me.participant())) {
+    shm::claim::forget(me.shared());
+    return false;
+  }
+  runtime::execute(me, record, address);
+  return true;
+}
+
+// ---- Actors.
+
+void LocalMode::run_calls(Ledger& me, std::uint32_t actor_class) {
+  const Address creation = Address::unpack(
+      process_.memory().scheduling_class(actor_class).creation.load(std::memory_order_acquire));
+  Actor* actor = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = actors_.find(creation.packed());
+    if (known == actors_.end()) return;  // its constructor waits for an argument, or it has ended
+    actor = &known->second;
+    if (actor->at_work) {
+      actor->asked = true;  // whoever it works for looks again
+      return;
+    }
+    actor->at_work = &me;
+  }
+  for (bool again = true; again;) {
+    run_calls_of(me, *actor, creation);
+    const std::lock_guard lock(mutex_);
+    again = std::exchange(actor->asked, false);
+    if (!again) actor->at_work = nullptr;
+  }
+  end_if_over(creation);
+}
+
+void LocalMode::run_calls_of(Ledger& me, Actor& actor, Address creation) {
+  shm::Memory& memory = process_.memory();
+  shm::SchedulingClass& cls = memory.scheduling_class(actor.scheduling_class);
+  const auto killed = [&] {
+    return (cls.kill_request.load(std::memory_order_acquire) & shm::kKill) != 0;
+  };
+  Actor* const outer = std::exchange(at_work_, &actor);
+  if (!actor.instance && !killed() && execute(me, creation) && !actor.instance) {
+    cls.kill_request.fetch_or(shm::kConstructorFailed);  // the daemon fails its calls
+    process_.daemon().ring(memory.header());
+  }
+  for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0 && actor.instance;) {
+    auto& ring = *reinterpret_cast<shm::RingHeader*>(memory.heap(at));
+    while (!killed()) {
+      const Address call = shm::claim::next(memory, ring, me.shared(), me.participant(),
+                                            shm::claim::Order::AsSubmitted);
+      if (!call) break;
+      runtime::execute(me, memory.record(call.slot), call);
+    }
+    at = ring.next.load(std::memory_order_acquire);
+  }
+  at_work_ = outer;
+}
+
+bool LocalMode::has_calls(const shm::SchedulingClass& cls) const {
+  for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
+    const auto& ring = *reinterpret_cast<shm::RingHeader*>(process_.memory().heap(at));
+    if (!ring.empty()) return true;
+    at = ring.next.load(std::memory_order_acquire);
+  }
+  return false;
+}
+
+void LocalMode::last_handle_gone(Address creation, std::uint32_t actor_class) {
+  {
+    const std::lock_guard lock(mutex_);
+    Actor& actor = actors_[creation.packed()];  // unknown: killed before it was constructed
+    actor.scheduling_class = actor_class;
+    actor.no_handle = true;
+  }
+  end_if_over(creation);
+}
+
+// Without a handle, an actor lives until its calls are done; killed, until the one is that runs.
+void LocalMode::end_if_over(Address creation) {
+  Actor over;
+  bool no_handle = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = actors_.find(creation.packed());
+    if (known == actors_.end() || known->second.at_work) return;
+    const shm::SchedulingClass& cls =
+        process_.memory().scheduling_class(known->second.scheduling_class);
+    no_handle = known->second.no_handle;
+    const bool killed = cls.kill_request.load(std::memory_order_acquire) & shm::kKill;
+    if (!killed && (!no_handle || has_calls(cls))) return;
+    over = std::exchange(known->second, {.scheduling_class = known->second.scheduling_class});
+    if (no_handle) actors_.erase(known);
+  }
+  if (over.instance) over.destroy(over.instance);
+  if (!no_handle) return;
+  process_.memory()
+      .scheduling_class(over.scheduling_class)
+      .kill_request.fetch_or(shm::kLastHandleGone);
+  process_.daemon().ring(process_.memory().header());
+}
+
+void LocalMode::end_actors() {
+  for (;;) {
+    Actor last;
+    {
+      const std::lock_guard lock(mutex_);
+      if (actors_.empty()) return;
+      last = actors_.begin()->second;
+      actors_.erase(actors_.begin());
+    }
+    if (last.instance) last.destroy(last.instance);
+  }
+}
+
+void* LocalMode::instance() { return at_work_->instance; }
+void LocalMode::set_instance(void* instance, void (*destroy)(void*)) {
+  at_work_->instance = instance;
+  at_work_->destroy = destroy;
+}
+
+// ---- Waiting.
+
+void LocalMode::before_wait(Ledger& me, Address address, bool for_ever) {
+  const Record& record = process_.memory().record(address.slot);
+  if (record.kind == shm::Kind::Task) {
+    run(me, address);
+  } else if (record.scheduling_class != shm::kNone) {
+    serve(me, record.scheduling_class);
+  }
+  while (for_ever && fail_call_in_circle(me, address)) {
+  }
+}
+
+// Follows what the record waits for. True: a call was failed, and what it held up has run.
+bool LocalMode::fail_call_in_circle(Ledger& me, Address waited_for) {
+  shm::Memory& memory = process_.memory();
+  std::vector<Address> open{waited_for};
+  std::set<std::uint64_t> seen;
+  while (!open.empty()) {
+    const Address address = open.back();
+    open.pop_back();
+    Record& record = memory.record(address.slot);
+    const std::uint64_t state = record.state.load(std::memory_order_acquire);
+    if (shm::word::generation(state) != address.generation || !seen.insert(address.packed()).second)
+      continue;
+    if (shm::word::state(state) == State::Waiting) {
+      const auto edges = static_cast<std::uint32_t>(record.join.load(std::memory_order_acquire));
+      for (std::uint32_t i = 0; i < record.dependencies; ++i) {
+        if (edges & (1u << i)) open.push_back(Address::unpack(record.edge(i).target));
+      }
+    }
+    if (record.kind != shm::Kind::ActorCall || shm::word::is_final(state) ||
+        shm::word::state(state) == State::Claimed)
+      continue;
+    const shm::SchedulingClass& cls = memory.scheduling_class(record.scheduling_class);
+    bool is_ours = false;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto actor = actors_.find(cls.creation.load(std::memory_order_acquire));
+      is_ours = actor != actors_.end() && actor->second.at_work == &me;
+    }
+    if (is_ours) {
+      Level level;
+      fail_deadlocked_call(me, record, address);
+      settle(me, level);
+      return true;
+    }
+    // It may be held back by one that waits.
+    for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
+      auto& ring = *reinterpret_cast<shm::RingHeader*>(memory.heap(at));
+      const std::uint64_t t = ring.tail.load(std::memory_order_acquire);
+      if (!ring.empty())
+        open.push_back(
+            Address::unpack(shm::ring::entry(memory, ring, t).load(std::memory_order_relaxed)));
+      at = ring.next.load(std::memory_order_acquire);
+    }
+  }
+  return false;
+}
+
+}  // namespace mobula::runtime
