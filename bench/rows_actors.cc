@@ -1,4 +1,7 @@
 // Rows about actor calls.
+#include <deque>
+#include <utility>
+
 #include "mobula/mobula.h"
 #include "row.h"
 #include "workloads.h"
@@ -13,6 +16,21 @@ struct Echo {
     return x;
   }
   std::uint64_t count() const { return calls; }
+};
+
+// Never answers a call at once, but when `keep` later ones are there.
+struct LateEcho {
+  std::deque<std::pair<Reply<std::uint64_t>, std::uint64_t>> open;
+  void same(Reply<std::uint64_t> reply, std::uint64_t x, std::uint64_t keep) {
+    open.emplace_back(std::move(reply), x);
+    answer(keep);
+  }
+  void answer(std::uint64_t keep) {
+    while (open.size() > keep) {
+      open.front().first.set(open.front().second);
+      open.pop_front();
+    }
+  }
 };
 
 // Calls all the given actors in turn, from a process of its own.
@@ -44,6 +62,48 @@ void measure_async(const Runs& runs) {
       [&] { return ledger_loop_per_s(batches); });
   expect_equal(get(echo.call<&Echo::count>()), before + calls,
                "the number of calls that the actor saw");
+}
+
+void measure_reply_async(const Runs& runs) {
+  constexpr std::uint64_t kLater = 8;
+  const std::uint64_t batches = runs.size(300, 30);
+  const auto echo = actor<LateEcho>();
+  // The last ones of a run are answered by a flood of one.
+  const auto rate = [&] {
+    const auto start = Clock::now();
+    stream_of_calls(batches, [&](std::uint64_t i) {
+      const bool last_of_batch = (i + 1) % kBatch == 0;
+      return echo.call<&LateEcho::same>(i, last_of_batch ? 0 : kLater);
+    });
+    return static_cast<double>(batches * kBatch) / seconds_since(start);
+  };
+  rate();
+  runs.interleave(rate, [&] { return ledger_loop_per_s(batches); });
+}
+
+// All calls of a round wait in the actor before the first is answered.
+void measure_reply_10k(const Runs& runs) {
+  constexpr std::uint64_t kCalls = 10'000;
+  const std::uint64_t rounds = runs.size(30, 3);
+  const auto echo = actor<LateEcho>();
+  const auto rate = [&] {
+    std::vector<Ref<std::uint64_t>> refs;
+    refs.reserve(kCalls);
+    std::uint64_t sum = 0;
+    const auto start = Clock::now();
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+      refs.clear();
+      for (std::uint64_t i = 0; i < kCalls; ++i)
+        refs.push_back(echo.call<&LateEcho::same>(i, kCalls));
+      get(echo.call<&LateEcho::answer>(std::uint64_t{0}));
+      for (const auto& ref : refs) sum += get(ref);
+    }
+    const double seconds = seconds_since(start);
+    expect_equal(sum, rounds * kCalls * (kCalls - 1) / 2, "the sum of all answers");
+    return static_cast<double>(rounds * kCalls) / seconds;
+  };
+  rate();
+  runs.interleave(rate, [&] { return ledger_loop_per_s(rounds * kCalls / kBatch); });
 }
 
 void measure_n_n(const Runs& runs) {
@@ -84,6 +144,10 @@ void add_actor_rows(std::vector<Row>& rows) {
                   "spinning ping-pong", "530 us", measure_sync_hot});
   rows.push_back({"actor_async", "calls of one actor, one driver", "1/s", Better::Higher, loop,
                   "8,397/s", measure_async});
+  rows.push_back({"actor_reply_async", "calls answered after eight later ones", "1/s",
+                  Better::Higher, loop, "", measure_reply_async});
+  rows.push_back({"actor_reply_10k", "calls, 10,000 at a time waiting for answers", "1/s",
+                  Better::Higher, loop, "", measure_reply_10k});
   rows.push_back({"actor_n_n", "2 actors call 2 actors", "1/s", Better::Higher, loop, "23,481/s",
                   measure_n_n});
 }

@@ -150,6 +150,25 @@ int cancels(int n) {
   return wrong;
 }
 
+// What then() hands to a thread of the library: n times 4. Bounded: who completes may be killed.
+int by_callbacks(int n) {
+  std::mutex mutex;
+  int sum = 0;
+  int ran = 0;
+  for (int i = 0; i < n; ++i) {
+    mobula::then(remote<square>(2), [&](const mobula::Result<int>& value) {
+      const std::lock_guard lock(mutex);
+      sum += value ? *value : 0;
+      ++ran;
+    });
+  }
+  mobula::test::eventually(15s, [&] {
+    const std::lock_guard lock(mutex);
+    return ran == n;
+  });
+  return sum;
+}
+
 // Also submits, gets, puts and waits, so that an actor's process takes the same steps.
 struct Ledger {
   std::vector<Ref<std::vector<int>>> kept;
@@ -165,6 +184,15 @@ struct Ledger {
   Made makes(int n) { return make(n); }
   int cancels(int n) { return workload::cancels(n); }
   int creates(int n);
+  // Answered by another thread, and after its return by a callback.
+  void elsewhere(mobula::Reply<int> reply, int k) {
+    std::thread([&] { reply.set(k); }).join();
+  }
+  void later(mobula::Reply<int> reply, const Ref<int>& ref) {
+    mobula::then(ref, [reply = std::move(reply)](const mobula::Result<int>& value) mutable {
+      reply.set(value.value());
+    });
+  }
   int burst(int n) {
     std::vector<Ref<int>> refs;
     for (int i = 0; i < n; ++i) refs.push_back(remote<workload::add>(i, i));
@@ -276,6 +304,13 @@ void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
   // Actors of a task and of an actor.
   EQUALS(mobula::get(remote<creates>(round), 15s), round);
   EQUALS(settled([&] { return ledger.call<&Ledger::creates>(round); }), round);
+  // What is answered later.
+  for (int i = 0; i < 5; ++i) {
+    EQUALS(settled([&] { return ledger.call<&Ledger::elsewhere>(i); }), i);
+    EQUALS(settled([&] { return ledger.call<&Ledger::later>(remote<square>(i)); }), i * i);
+  }
+  EQUALS(by_callbacks(20), 80);
+  EQUALS(mobula::get(remote<by_callbacks>(5), 15s), 20);
 
   // What is not wanted any more.
   EQUALS(cancels(20), 0);

@@ -60,10 +60,10 @@ class ActorHandle {
     constexpr bool kOurs = std::is_base_of_v<typename Shape::Class, T>;
     static_assert(kOurs,
                   "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
-    using R = std::remove_cvref_t<typename Shape::Result>;
+    using Call = detail::CallShapeOf<decltype(M)>;
+    using R = typename Call::R;
     if constexpr (kOurs) {
-      return Ref<R>::own(
-          submit<M>(options, static_cast<typename Shape::Params*>(nullptr), arguments...));
+      return Ref<R>::own(submit<M>(options, static_cast<typename Call::P*>(nullptr), arguments...));
     } else {
       return Ref<R>();
     }

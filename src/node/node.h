@@ -85,7 +85,10 @@ class Node {
 
   void serve(int socket, std::uint32_t process);
   void answer(std::uint32_t process, wire::Message& message);
+  void clear_class(std::uint32_t cls, shm::ClassKind kind);
   void open_class(std::uint32_t process, wire::Message& message);
+  void open_callback_class(std::uint32_t process, wire::Message& message);
+  void close_callback_class(std::uint32_t process);
   void give_extent(std::uint32_t process, wire::Message& message);
   void report_object_memory(wire::Message& message);
   void report_resources(wire::Message& message);
@@ -170,6 +173,7 @@ class Node {
   std::map<std::uint32_t, Worker> workers_;  // by process
   std::map<std::uint32_t, Actor> actors_;  // by class
   std::map<std::string, std::uint32_t> task_classes_;  // by demand
+  std::map<std::uint32_t, std::uint32_t> callback_classes_;  // by process
   std::map<std::uint32_t, std::uint64_t> depths_;  // last sampled, of task classes
   std::vector<shm::Address> condemned_;  // tasks cancelled by force whose process still runs
   std::string rejected_;  // reason of the class being opened

@@ -134,7 +134,54 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
   }
 }
 
+void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
+  shm::SchedulingClass& cls = memory_.scheduling_class(id);
+  cls.kind.store(static_cast<std::uint32_t>(kind));
+  cls.attached.store(0);
+  cls.attention.store(0);
+  for (auto& w : cls.sleepers) w.store(0);
+  cls.searcher.store(0);
+  cls.quick.store(0);
+  cls.creation.store(0);
+  cls.kill_request.store(0);
+  cls.restarts.store(0);
+  cls.death = {};
+  copy_text(cls.name, "");
+  copy_text(cls.demand_text, "");
+}
+
+// What a process runs later itself. It alone claims from the class, on a thread that is always
+// there, so the rules of the allotment have nothing to say about it.
+void Node::open_callback_class(std::uint32_t process, wire::Message& message) {
+  const auto id = tables_->open_class();
+  if (!id || callback_classes_.contains(process))
+    return refuse(message, wire::Status::Limit,
+                  "this node has as many scheduling classes and actors as it can list (16384)");
+  clear_class(*id, shm::ClassKind::Callback);
+  shm::SchedulingClass& cls = memory_.scheduling_class(*id);
+  cls.attached.store(1);
+  cls.slot_process[0].store(process);
+  copy_text(cls.name, "(callbacks)");
+  cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
+  recovery_->open_class_ring(*id);
+  callback_classes_[process] = *id;
+  message.a = *id;
+}
+
+// After the repair, which failed the records of the class: what its rings still name runs nowhere.
+void Node::close_callback_class(std::uint32_t process) {
+  const auto it = callback_classes_.find(process);
+  if (it == callback_classes_.end()) return;
+  memory_.scheduling_class(it->second)
+      .state.store(static_cast<std::uint32_t>(shm::ClassState::Free));
+  recovery_->fail_calls(it->second);
+  tables_->close_class(it->second);
+  callback_classes_.erase(it);
+}
+
 void Node::open_class(std::uint32_t process, wire::Message& message) {
+  if (message.a == static_cast<std::uint32_t>(shm::ClassKind::Callback))
+    return open_callback_class(process, message);
   const std::string text(message.text_view());
   const bool is_actor = message.a == static_cast<std::uint32_t>(shm::ClassKind::Actor);
   const std::size_t split = is_actor ? text.rfind("\n") : std::string::npos;
@@ -163,18 +210,10 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     return refuse(message, wire::Status::Limit,
                   "this node has as many scheduling classes and actors as it can list (16384)");
 
+  clear_class(*id, is_actor ? shm::ClassKind::Actor : shm::ClassKind::Task);
   shm::SchedulingClass& cls = memory_.scheduling_class(*id);
-  cls.kind.store(
-      static_cast<std::uint32_t>(is_actor ? shm::ClassKind::Actor : shm::ClassKind::Task));
-  cls.attached.store(0);
   cls.attention.store(1);
-  for (auto& w : cls.sleepers) w.store(0);
-  cls.searcher.store(0);
-  cls.quick.store(0);
   cls.creation.store(creation);
-  cls.kill_request.store(0);
-  cls.restarts.store(0);
-  cls.death = {};
   copy_text(cls.name, is_actor ? text.substr(split + 1) : demand.describe());
   copy_text(cls.demand_text, demand_text);
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
@@ -202,7 +241,6 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   }
   if (!is_actor) task_classes_[demand_text] = *id;
   message.a = *id;
-  static_cast<void>(process);
 }
 
 void Node::give_extent(std::uint32_t process, wire::Message& message) {

@@ -262,6 +262,7 @@ void Node::worker_exited(std::uint32_t process, int status) {
         actor.max_task_retries};
   }
   recovery_->repair(process, end, fate ? &*fate : nullptr);
+  close_callback_class(process);
   close_actors_without_creation(process);
   if (worker.joined) {
     step(core::WorkerGone{{process}, end.cause.death == shm::Death::OutOfMemory});

@@ -48,30 +48,35 @@ void Recovery::open_class_ring(std::uint32_t cls) {
   if (memory_.scheduling_class(cls).rings.load() == 0) tables_.open_ring(me_, cls);
 }
 
-void Recovery::publish(Record& record, Address address) {
+// Into the daemon's ring of its class, which is the first one that is looked at.
+void Recovery::push(Record& record, Address address) {
   const std::uint32_t id = record.scheduling_class;
-  shm::SchedulingClass& cls = memory_.scheduling_class(id);
-  if (record.kind == shm::Kind::Task) {
-    auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(cls.rings.load()));
-    if (!shm::ring::has_room(ring)) {
-      const std::uint64_t entries = 2 * (ring.stage[ring.stages.load() - 1].mask.load() + 1);
-      const auto storage = tables_.ring_storage(entries);
-      if (!storage || ring.stages.load() == shm::kRingStagesMax) {
-        fail(record, address,
-             {static_cast<std::uint32_t>(ErrorCode::kOutOfMemory), 1, 0, 0, 0, id, 0});
-        return;
-      }
-      shm::ring::grow(ring, *storage, entries);
+  auto& ring =
+      *reinterpret_cast<shm::RingHeader*>(memory_.heap(memory_.scheduling_class(id).rings.load()));
+  if (!shm::ring::has_room(ring)) {
+    const std::uint64_t entries = 2 * (ring.stage[ring.stages.load() - 1].mask.load() + 1);
+    const auto storage = tables_.ring_storage(entries);
+    if (!storage || ring.stages.load() == shm::kRingStagesMax) {
+      fail(record, address,
+           {static_cast<std::uint32_t>(ErrorCode::kOutOfMemory), 1, 0, 0, 0, id, 0});
+      return;
     }
-    shm::ring::push(memory_, ring, address);
+    shm::ring::grow(ring, *storage, entries);
   }
-  shm::doorbell::ring(memory_, cls, shm::doorbell::kDeepBacklog);
+  shm::ring::push(memory_, ring, address);
+}
+
+void Recovery::publish(Record& record, Address address) {
+  if (record.kind == shm::Kind::Task || record.kind == shm::Kind::Callback) push(record, address);
+  shm::doorbell::ring(memory_, memory_.scheduling_class(record.scheduling_class),
+                      shm::doorbell::kDeepBacklog);
 }
 
 void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorFate* actor) {
   const std::vector<std::uint32_t> participants = tables_.participants_of(process);
   for (const std::uint32_t p : participants) resolve_hold(process, p);
   settle_transfers(process, false);
+  repair_open_calls(process, end, actor);  // they began before what was running
   for (const std::uint32_t p : participants) repair_claims(p, end, actor);
   republish_ready(process);
   wake_everybody();
@@ -133,6 +138,31 @@ void Recovery::settle_transfers(std::uint32_t process, bool all) {
       lines[i].container.store(0);
     }
   }
+}
+
+// Calls that waited for their answer: no intent names them. In the order of each caller, since they
+// are repeated in it.
+void Recovery::repair_open_calls(std::uint32_t process, const ProcessEnd& end,
+                                 const ActorFate* actor) {
+  if (memory_.process(process).open_calls.exchange(0) == 0) return;
+  std::vector<Address> open;
+  for (const std::uint32_t segment : tables_.record_segments()) {
+    for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
+      const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
+      const std::uint64_t state = memory_.record(slot).state.load(std::memory_order_acquire);
+      if (word::state(state) != State::Claimed || word::claimer(state) == 0) continue;
+      if (memory_.participant(word::claimer(state)).process.load() == process &&
+          (memory_.record(slot).flags & shm::flag::kOpen))
+        open.push_back({slot, word::generation(state)});
+    }
+  }
+  const auto order = [&](Address address) {
+    const Record& record = memory_.record(address.slot);
+    return std::pair{record.parent, record.index};
+  };
+  std::sort(open.begin(), open.end(), [&](Address a, Address b) { return order(a) < order(b); });
+  for (const Address address : open)
+    repair_claim(word::claimer(memory_.record(address.slot).state.load()), address, end, actor);
 }
 
 void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end,
@@ -224,19 +254,14 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
   }
   // What the dead attempt left of a result is nobody's now; ObjectMemory finds its memory.
   record.result_kind = shm::ResultKind::None;
-  record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
+  record.flags &= static_cast<std::uint8_t>(~(shm::flag::kResultHasRefs | shm::flag::kOpen));
   do {
     if (state & word::kCancelled) return end_cancelled();
   } while (!record.state.compare_exchange_weak(
       state, word::with_next_attempt(word::with_state(state, State::Ready)),
       std::memory_order_acq_rel));
-  if (record.kind == shm::Kind::ActorCall) {
-    // The daemon's ring is the first that the new process looks at: the interrupted call keeps its
-    // place.
-    auto& ring = *reinterpret_cast<shm::RingHeader*>(
-        memory_.heap(memory_.scheduling_class(record.scheduling_class).rings.load()));
-    if (shm::ring::has_room(ring)) shm::ring::push(memory_, ring, address);
-  }
+  // The new process looks at our ring first: the interrupted call keeps its place.
+  if (record.kind == shm::Kind::ActorCall) push(record, address);
   publish(record, address);
 }
 
@@ -353,6 +378,9 @@ void Recovery::republish_ready(std::uint32_t process) {
     if (word::state(state) == State::Ready && record.kind == shm::Kind::ActorCall &&
         !queued_calls.contains(address.packed()))
       abandon(record, slot);
+    if (record.kind == shm::Kind::Callback &&
+        (word::state(state) == State::Ready || word::state(state) == State::Waiting))
+      return abandon(record, slot);  // what it would run has died with its process
     if (word::state(state) != State::Waiting) return;
     const std::uint64_t open = record.join.load(std::memory_order_acquire);
     if (open & kSubmission) abandon(record, slot);
@@ -407,8 +435,10 @@ void Recovery::wake_everybody() {
   for (std::uint32_t p = 1; p < tables_.participant_limit(); ++p)
     wake(memory_.participant(p).completions);
   for (std::uint32_t i = 0; i < tables_.process_limit(); ++i) {
-    if (memory_.process(i).role.load() != static_cast<std::uint32_t>(shm::ProcessRole::None))
-      wake(memory_.process(i).bell);
+    if (memory_.process(i).role.load() == static_cast<std::uint32_t>(shm::ProcessRole::None))
+      continue;
+    memory_.process(i).cancels.fetch_add(1);
+    wake(memory_.process(i).bell);
   }
 }
 

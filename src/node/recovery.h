@@ -65,6 +65,8 @@ class Recovery final : public shm::ReadySink {
  private:
   void resolve_hold(std::uint32_t process, std::uint32_t participant);
   void settle_transfers(std::uint32_t process, bool all);
+  void repair_open_calls(std::uint32_t process, const ProcessEnd& end, const ActorFate* actor);
+  void push(shm::Record& record, shm::Address address);
   void repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor);
   void repair_claim(std::uint32_t participant, shm::Address address, const ProcessEnd& end,
                     const ActorFate* actor);

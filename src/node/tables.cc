@@ -66,6 +66,8 @@ std::optional<std::uint32_t> Tables::open_process(shm::ProcessRole role) {
   p.assigned_class.store(shm::kNone);
   p.class_slot.store(0);
   p.must_leave.store(0);
+  p.open_calls.store(0);
+  p.cancels.store(0);
   p.sleeping.store(0);
   p.blocked_threads.store(0);
   p.tasks_done.store(0);

@@ -92,7 +92,9 @@ void WaitSurvey::explore_record(Address address) {
   const std::uint64_t state = record.state.load(std::memory_order_acquire);
   std::vector<Node> targets;
   const bool open = word::generation(state) == address.generation && !word::is_final(state);
-  if (open && word::state(state) == State::Claimed) targets = {of_thread(word::claimer(state))};
+  // An open call waits for its answer, which may come from anywhere: it counts as going on.
+  if (open && word::state(state) == State::Claimed && !(record.flags & shm::flag::kOpen))
+    targets = {of_thread(word::claimer(state))};
   if (open && word::state(state) == State::Waiting) targets = arguments_of(record);
   if (open && word::state(state) != State::Claimed && record.kind == shm::Kind::ActorCall)
     add_queue(address, record, targets);

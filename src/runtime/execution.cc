@@ -7,6 +7,7 @@
 
 #include "runtime/errors.h"
 #include "runtime/local_mode.h"
+#include "runtime/open_call.h"
 #include "runtime/registry.h"
 #include "shm/cancel.h"
 #include "shm/crash_point.h"
@@ -194,6 +195,7 @@ bool run_again(Ledger& ledger, shm::Record& record, shm::Address address) {
 bool cancel_children(Frame& frame) {
   const std::uint64_t how = frame.record.state.load(std::memory_order_acquire);
   if (!(how & shm::word::kCancelled) || !(how & shm::word::kCancelChildren)) return false;
+  if (shm::word::generation(how) != frame.address.generation) return false;  // answered meanwhile
   const std::uint64_t mine = frame.identity.hash();
   bool any = false;
   frame.ledger.each_record([&](shm::Record& child, shm::Address address) {
@@ -226,6 +228,12 @@ void wake_executor(Process& process, const shm::Record& record) {
   shm::Memory& memory = process.memory();
   const std::uint64_t state = record.state.load(std::memory_order_acquire);
   const shm::Participant& runs = memory.participant(shm::word::claimer(state));
+  if (record.flags & shm::flag::kOpen) {  // perhaps no thread runs it: its process is told
+    shm::Process& its = memory.process(runs.process.load(std::memory_order_relaxed));
+    its.cancels.fetch_add(1, std::memory_order_seq_cst);
+    its.bell.value.fetch_add(1, std::memory_order_seq_cst);
+    shm::futex_wake_all(shm::futex_word(its.bell.value));
+  }
   const auto reason = static_cast<shm::WaitReason>(runs.wait.reason.load());
   if (reason == shm::WaitReason::Task) {
     const auto target = shm::Address::unpack(runs.wait.record[0].load());
@@ -256,7 +264,9 @@ Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
       record(record_),
       address(address_),
       outer(innermost),
-      identity{record_.parent, record_.index} {
+      identity{record_.parent, record_.index},
+      kind(record_.kind),
+      scheduling_class(record_.scheduling_class) {
   attempt = shm::word::attempt(record.state.load(std::memory_order_relaxed));
   innermost = this;
 }
@@ -273,6 +283,10 @@ void Frame::open() {
 }
 
 Frame::~Frame() { innermost = outer; }
+
+std::string Frame::name() const {
+  return open_call ? open_call->name() : task_name(ledger.process(), record);
+}
 
 Frame* current_frame() { return innermost; }
 
@@ -309,8 +323,7 @@ bool should_stop() {
 }
 
 void throw_stopped() {
-  throw TaskCancelledError("task " + task_name(innermost->ledger.process(), innermost->record) +
-                           " was cancelled while it waited");
+  throw TaskCancelledError("task " + innermost->name() + " was cancelled while it waited");
 }
 
 std::string task_name(Process& process, shm::Record& record) {
@@ -323,7 +336,9 @@ std::string task_name(Process& process, shm::Record& record) {
   }
   if (const detail::FunctionInfo* function = find_function(record.function))
     return std::string(function->name);
-  return record.kind == shm::Kind::Put ? "(put)" : "(unknown)";
+  return record.kind == shm::Kind::Put        ? "(put)"
+         : record.kind == shm::Kind::Callback ? "(then)"
+                                              : "(unknown)";
 }
 
 }  // namespace runtime
@@ -336,7 +351,24 @@ struct ExecutionAccess {
     execution.state_ = &frame;
     return execution;
   }
+  static void finish(Execution& execution, const Writer& writer, const std::byte* bytes,
+                     EncodeAgain again, void* context) {
+    execution.finish(writer, bytes, again, context);
+  }
 };
+
+OpenCall* Execution::open_call() {
+  runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
+  frame.open_call = new OpenCall(frame);
+  return frame.open_call;
+}
+
+void answer(OpenCall* call, const Writer& writer, const std::byte* bytes, EncodeAgain again,
+            void* context) {
+  call->answer([&](Execution& execution) {
+    ExecutionAccess::finish(execution, writer, bytes, again, context);
+  });
+}
 
 Reader& Execution::argument() {
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
@@ -434,21 +466,20 @@ void Execution::set_instance(void* instance, void (*destroy)(void*)) {
 
 namespace runtime {
 
-void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
+namespace {
+
+// Runs `body`, which leaves a result and tells the final state, or throws; then makes the record
+// final, or Ready again when its function may be retried.
+template <class Body>
+void conclude(Frame& frame, const Body& body) {
+  Ledger& ledger = frame.ledger;
   Process& process = ledger.process();
-  shm::crash_point(shm::CrashPoint::ExecuteBefore);
+  shm::Record& record = frame.record;
   shm::State final_state = shm::State::Failed;
   bool again = false;
-  Frame frame(ledger, record, address);
   try {
-    if (const detail::FunctionInfo* function = find_function(record.function)) {
-      frame.open();
-      detail::Execution execution = detail::ExecutionAccess::make(frame);
-      function->invoke(execution);
-      final_state = shm::State::Done;
-    } else {
-      set_compact_error(record, ErrorCode::kFunctionNotFound, record.function);
-    }
+    final_state = body();
+    if (frame.open_call) return frame.open_call->method_returned();
   } catch (const ArgumentFailed& failed) {
     inherit_error(process, record, *failed.argument);
   } catch (const StoreFailed& failed) {
@@ -459,6 +490,7 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
         "task " + task_name(process, record) + " failed: " + failed.what + ": " + failed.message;
     place_error(process, record, error);
   } catch (...) {
+    if (frame.open_call) return frame.open_call->method_threw(std::current_exception());
     give_up_transfers(frame);
     drop_result(process, record);
     again = may_retry(record, frame.attempt);
@@ -473,15 +505,45 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
   }
   shm::crash_point(shm::CrashPoint::ResultWritten);
   if (again) {
-    if (!run_again(ledger, record, address)) end_cancelled(frame);
+    if (!run_again(ledger, record, frame.address)) end_cancelled(frame);
   } else if (shm::claim::complete_unless_cancelled(process.memory(), ledger.shared(), record,
-                                                   address, final_state, ledger)) {
+                                                   frame.address, final_state, ledger)) {
     forget_transfers(frame);
   } else {
     end_cancelled(frame);
   }
+}
+
+}  // namespace
+
+void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
+  shm::crash_point(shm::CrashPoint::ExecuteBefore);
+  {
+    Frame frame(ledger, record, address);
+    conclude(frame, [&] {
+      const detail::FunctionInfo* function = find_function(record.function);
+      if (!function) {
+        set_compact_error(record, ErrorCode::kFunctionNotFound, record.function);
+        return shm::State::Failed;
+      }
+      frame.open();
+      detail::Execution execution = detail::ExecutionAccess::make(frame);
+      function->invoke(execution);
+      return shm::State::Done;
+    });
+  }
   shm::crash_point(shm::CrashPoint::CompleteFinished);
   shm::claim::forget(ledger.shared());
+}
+
+void conclude_open(Ledger& ledger, detail::OpenCall& call,
+                   const std::function<void(detail::Execution&)>& place) {
+  Frame frame(ledger, call.record, call.address);
+  conclude(frame, [&] {
+    detail::Execution execution = detail::ExecutionAccess::make(frame);
+    place(execution);
+    return shm::State::Done;
+  });
 }
 
 void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,7 +26,9 @@ struct TaskIdentity {
 
 TaskIdentity next_child_identity(Ledger& ledger);
 
-// A task on this thread's stack; `outer` is the one whose get() runs it.
+// A task on this thread's stack; `outer` is the one whose get() runs it. Of an open call
+// (open_call.h) the record may be answered, and another task's, before its method returns: then
+// only the copies here are its own.
 struct Frame {
   Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_);
   ~Frame();
@@ -38,16 +41,21 @@ struct Frame {
   shm::Address address;
   Frame* outer;
   TaskIdentity identity;
+  shm::Kind kind;
+  std::uint32_t scheduling_class;
   // Somebody has cancelled it: whatever its function does, it will have no value.
   bool cancelled() const {
-    return record.state.load(std::memory_order_relaxed) & shm::word::kCancelled;
+    const std::uint64_t state = record.state.load(std::memory_order_relaxed);
+    return (state & shm::word::kCancelled) && shm::word::generation(state) == address.generation;
   }
+  std::string name() const;  // for messages
 
   std::uint64_t children = 0;
   std::uint32_t attempt;
   bool children_cancelled = false;
   // The refs inside of the result, held for it until it is published.
   std::vector<std::uint32_t> transfers;
+  detail::OpenCall* open_call = nullptr;  // what it leaves to whoever answers
   // Reading arguments in order.
   ValueBytes arguments{};
   std::vector<detail::Pin> pins;  // of values that were passed as refs
@@ -71,6 +79,11 @@ bool should_stop();
 // Runs a claimed record and makes it final, or Ready again when its function threw and may be
 // retried. The claim's intent stands.
 void execute(Ledger& ledger, shm::Record& record, shm::Address address);
+
+// The answer to an open call, as the end of its record: what `place` leaves as a result, or throws.
+// The intent stands, and the record names this thread as its claimer.
+void conclude_open(Ledger& ledger, detail::OpenCall& call,
+                   const std::function<void(detail::Execution&)>& place);
 
 // Runs an actor's constructor anew after a restart; its record was completed by the first one.
 // Throws what it throws.

@@ -13,6 +13,9 @@ namespace {
 // adds one at most.
 constexpr int kTidyBudget = 2;
 
+// Callbacks are in nobody's order: they have rings of their own.
+constexpr std::uint64_t kCallbacks = ~std::uint64_t{0};
+
 }  // namespace
 
 Ledger::Ledger(Process& process, std::uint32_t participant, std::uint32_t segment)
@@ -296,10 +299,13 @@ void Ledger::push(std::uint32_t scheduling_class, shm::Address address) {
   if (local && record(address).kind == shm::Kind::Task) return local->run(*this, address);
   // An actor takes each ring in order, and a call that waits holds back those behind it. Calls of
   // another task that runs in this thread must not be among these: the one may wait for the other.
-  const Frame* const frame =
-      record(address).kind == shm::Kind::ActorCall ? current_frame() : nullptr;
-  const bool of_task = frame && frame->record.kind == shm::Kind::Task;
-  shm::RingHeader& ring = ring_of(scheduling_class, of_task ? frame->address.packed() : 0);
+  const shm::Kind kind = record(address).kind;
+  const Frame* const frame = kind == shm::Kind::ActorCall ? current_frame() : nullptr;
+  const bool of_task = frame && frame->kind == shm::Kind::Task;
+  const std::uint64_t caller = of_task                       ? frame->address.packed()
+                               : kind == shm::Kind::Callback ? kCallbacks
+                                                             : 0;
+  shm::RingHeader& ring = ring_of(scheduling_class, caller);
   if (!shm::ring::has_room(ring)) grow(ring);
   shm::ring::push(process_.memory(), ring, address);
   shm::crash_point(shm::CrashPoint::SubmitPushed);

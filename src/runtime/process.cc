@@ -11,6 +11,7 @@
 #include <cstdio>
 
 #include "mobula/detail/runtime.h"
+#include "runtime/callbacks.h"
 #include "runtime/errors.h"
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
@@ -230,6 +231,7 @@ Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role
       role_(role),
       session_(0),
       store_(*this),
+      callbacks_(std::make_unique<Callbacks>(*this)),
       owners_(new std::atomic<Ledger*>[shm::kSegmentsMax]()) {
   const char* name = role == shm::ProcessRole::Driver  ? "driver"
                      : role == shm::ProcessRole::Actor ? "actor"
@@ -256,6 +258,7 @@ Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role
 Process::~Process() { shm::set_open_crashes(nullptr); }
 
 void Process::run_locally() { local_ = std::make_unique<LocalMode>(*this); }
+void Process::end_callbacks() { callbacks_.reset(); }
 
 Ledger& Process::this_ledger() {
   if (thread_ledger.ledger && thread_ledger.session == session_) return *thread_ledger.ledger;

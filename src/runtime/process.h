@@ -26,6 +26,7 @@
 
 namespace mobula::runtime {
 
+class Callbacks;
 class Ledger;
 class LocalMode;
 
@@ -135,6 +136,9 @@ class Process {
   RefCounts& counts() { return counts_; }
   HoldTable& holds() { return holds_; }
   Store& store() { return store_; }
+  Callbacks& callbacks() { return *callbacks_; }
+  // Drops what has not run, and waits for the one that runs. Nothing may use them afterwards.
+  void end_callbacks();
   std::uint32_t index() const { return index_; }
   shm::ProcessRole role() const { return role_; }
   std::uint64_t session() const { return session_; }
@@ -173,6 +177,8 @@ class Process {
   std::uint64_t session_;
   Store store_;
   std::unique_ptr<LocalMode> local_;
+
+  std::unique_ptr<Callbacks> callbacks_;
 
   std::mutex ledgers_mutex_;
   std::vector<std::unique_ptr<Ledger>> ledgers_;

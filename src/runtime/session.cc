@@ -298,6 +298,7 @@ void shutdown() noexcept {
       ::rmdir(folder.parent_path().c_str());  // unless other sessions are in it
     }
   }
+  session_process->end_callbacks();
   runtime::set_current_process(nullptr);
   session_process.reset();  // closes the socket: the daemon ends
   int status = 0;
@@ -340,12 +341,11 @@ TaskInfo this_task() {
   }
   info.task_id = frame->identity.text();
   info.record = runtime::from_shm(frame->address);
-  info.name = runtime::task_name(process, frame->record);
+  info.name = frame->name();
   info.attempt = static_cast<int>(frame->attempt);
-  const shm::SchedulingClass& cls =
-      process.memory().scheduling_class(frame->record.scheduling_class);
+  const shm::SchedulingClass& cls = process.memory().scheduling_class(frame->scheduling_class);
   info.resources = wire::parse_amounts(cls.demand_text);
-  if (frame->record.kind != shm::Kind::Task) {
+  if (frame->kind != shm::Kind::Task) {
     info.actor_id = runtime::hex(cls.creation.load());
     info.restarted = cls.restarts.load() > 0;
   }

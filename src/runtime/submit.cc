@@ -5,9 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "mobula/detail/callback.h"
 #include "mobula/detail/runtime.h"
 #include "mobula/export.h"
 #include "mobula/options.h"
+#include "runtime/callbacks.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
@@ -366,6 +368,30 @@ RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain
   guard.submitted();
   record.state.store(shm::word::make(address.generation, State::Done), std::memory_order_release);
   return runtime::from_shm(address);
+}
+
+void run_when_ready(RefAddress target, std::uint64_t session, std::unique_ptr<Callback> callback) {
+  check_ref(target, session);
+  Process& process = runtime::require_process();
+  const std::uint32_t scheduling_class = process.callbacks().scheduling_class();
+  Ledger& ledger = process.this_ledger();
+  const Address address = ledger.allocate();
+  static const FunctionInfo kNoFunction{};
+  Record& record = new_record(ledger, address, shm::Kind::Callback, kNoFunction);
+  record.scheduling_class = scheduling_class;
+  const std::uint64_t waiting =
+      process.callbacks().add(std::move(callback), Ref<void>::own(runtime::from_shm(address)));
+  std::memcpy(record.args_inline, &waiting, sizeof waiting);
+  record.args_size = sizeof waiting;
+  submit(ledger, record, address, Call{.waits_for = &target, .waits_for_count = 1});
+}
+
+void run_after(Duration delay, std::unique_ptr<Callback> callback) {
+  if (delay < Duration::zero()) throw Error("the time of call_after is negative");
+  const std::uint64_t now = runtime::now_ns();
+  const auto ns = static_cast<std::uint64_t>(delay.count());
+  runtime::require_process().callbacks().after(std::min(now + ns, runtime::Callbacks::kNever - 1),
+                                               std::move(callback));
 }
 
 void kill_actor(ActorAddress actor, std::uint64_t session) {

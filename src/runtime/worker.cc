@@ -9,8 +9,10 @@
 #include <unordered_map>
 
 #include "core/memory_guard.h"
+#include "runtime/callbacks.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
+#include "runtime/open_call.h"
 #include "shm/claim.h"
 #include "shm/futex.h"
 #include "shm/memory_use.h"
@@ -71,7 +73,10 @@ class WorkerLoop {
       is_actor_ = scheduling_class.kind.load(std::memory_order_relaxed) ==
                   static_cast<std::uint32_t>(shm::ClassKind::Actor);
       set_help_class(is_actor_ ? shm::kNone : cls);
-      if (is_actor_) construct(scheduling_class);
+      if (is_actor_) {
+        process_.callbacks().run_here();
+        construct(scheduling_class);
+      }
       work_for(cls, scheduling_class);
     }
   }
@@ -89,13 +94,46 @@ class WorkerLoop {
            memory_.header().session_over.load(std::memory_order_relaxed);
   }
 
+  // An actor ends in order when it has run its calls and owes nobody an answer.
+  bool may_leave(shm::SchedulingClass& cls) {
+    return should_leave() &&
+           (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) ||
+            (rings_empty(cls) && !owes_answers()));
+  }
+
+  bool is_killed(shm::SchedulingClass& cls) const {
+    return is_actor_ && (cls.kill_request.load(std::memory_order_seq_cst) & shm::kKill);
+  }
+
+  bool has_cancels() const {
+    return is_actor_ && shared_.cancels.load(std::memory_order_seq_cst) != cancels_seen_;
+  }
+
+  // What an actor does between two calls. True: something was done.
+  bool run_callbacks(shm::SchedulingClass& cls) {
+    if (!is_actor_ || is_killed(cls)) return false;
+    if (has_cancels()) {
+      cancels_seen_ = shared_.cancels.load(std::memory_order_seq_cst);
+      run_cancel_hooks();
+    }
+    return process_.callbacks().run_due();
+  }
+
+  std::int64_t sleep_at_most() {
+    const std::uint64_t due = process_.callbacks().next_due();
+    if (!is_actor_ || due == Callbacks::kNever) return kSleepSlice;
+    const std::uint64_t now = now_ns();
+    return static_cast<std::int64_t>(
+        std::min(std::max(due, now) - now, std::uint64_t{kSleepSlice}));
+  }
+
   void sleep_on(std::uint32_t rung) {
     shared_.waker_core.store(shm::kNone, std::memory_order_relaxed);
     shared_.sleeping.store(1, std::memory_order_seq_cst);
     if (memory_.header().wants_idle.load(std::memory_order_seq_cst))
       process_.daemon().ring(memory_.header());
     const std::uint64_t begin = ticks();
-    shm::futex_wait(shm::futex_word(shared_.bell.value), rung, kSleepSlice);
+    shm::futex_wait(shm::futex_word(shared_.bell.value), rung, sleep_at_most());
     shared_.sleeping.store(0, std::memory_order_relaxed);
     // Nobody rang for a long time: is there still a daemon? And what did the last tasks leave?
     if (shared_.bell.value.load(std::memory_order_acquire) == rung) {
@@ -190,19 +228,20 @@ class WorkerLoop {
   // Runs what the rings hold, each in turn; true if anything was run.
   bool run_ready(std::uint32_t id, shm::SchedulingClass& cls) {
     bool any = false;
-    if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill))
-      return false;  // nothing runs after kill()
-    for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
+    if (is_killed(cls)) return false;  // nothing runs after kill()
+    const std::uint64_t daemons = cls.rings.load(std::memory_order_acquire);
+    for (std::uint64_t at = daemons; at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
-      for (int turn = 0; turn < kRingTurn; ++turn) {
+      // What the daemon repeats of an actor's last life comes before its callers' later calls.
+      const bool all = is_actor_ && at == daemons;
+      for (int turn = 0; turn < kRingTurn || all; ++turn) {
         const shm::Address address =
             shm::claim::next(memory_, ring, ledger_.shared(), ledger_.participant(),
                              is_actor_ ? shm::claim::Order::AsSubmitted : shm::claim::Order::Any);
         if (!address) break;
         any = true;
         run_one(cls, ring, address);
-        if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill))
-          return false;
+        if (is_killed(cls)) return false;
         if (spent_ || shared_.assigned_class.load(std::memory_order_relaxed) != id ||
             shared_.must_leave.load(std::memory_order_relaxed))
           return true;
@@ -214,6 +253,10 @@ class WorkerLoop {
 
   void run_one(shm::SchedulingClass& cls, shm::RingHeader& ring, shm::Address address) {
     shm::Record& record = memory_.record(address.slot);
+    if (record.kind == shm::Kind::Callback) {
+      process_.callbacks().run(ledger_, record, address);
+      return;
+    }
     const std::uint64_t function = record.function;
     if (function != last_function_) {
       last_function_ = function;
@@ -287,22 +330,17 @@ class WorkerLoop {
         wait_to_leave(id, cls);
         continue;
       }
-      if (run_ready(id, cls)) continue;
-      if (should_leave() &&
-          (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) ||
-           rings_empty(cls))) {
-        leave(kExitDone);
-      }
+      const bool ran = run_ready(id, cls);
+      if (run_callbacks(cls) || ran) continue;
+      if (may_leave(cls)) leave(kExitDone);
       if (search(cls)) continue;
       const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
       shm::doorbell::announce_sleep(cls, class_slot);
       shm::crash_point(shm::CrashPoint::SleepAnnounced);
-      const bool killed =
-          is_actor_ && (cls.kill_request.load(std::memory_order_seq_cst) & shm::kKill);
-      const bool stay = (has_work(cls) && !killed) ||
-                        shared_.assigned_class.load(std::memory_order_seq_cst) != id ||
-                        should_leave();
-      if (!stay || (should_leave() && is_actor_ && !has_work(cls) && !rings_empty(cls))) {
+      const bool killed = is_killed(cls);
+      const bool stay = ((has_work(cls) || has_cancels()) && !killed) || may_leave(cls) ||
+                        shared_.assigned_class.load(std::memory_order_seq_cst) != id;
+      if (!stay) {
         ledger_.tidy_all();
         sleep_on(rung);
       }
@@ -344,6 +382,7 @@ class WorkerLoop {
   std::uint32_t tasks_since_asked_ = 0;
   long faults_at_look_ = 0;
   bool spent_ = false;
+  std::uint32_t cancels_seen_ = 0;
 };
 
 }  // namespace

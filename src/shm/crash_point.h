@@ -33,6 +33,8 @@
   X(WalkFinished, "walk.finished", "all dependents told, record still marked as walking")       \
   X(CancelDone, "cancel.done", "state final as cancelled, nobody woken")                        \
   X(CancelAsked, "cancel.asked", "bit set in a running task, nobody told")                      \
+  X(ReplyOpened, "reply.opened", "an open call is counted, its method not called yet")          \
+  X(ReplyTaken, "reply.taken", "another thread is the claimer now, and has not answered yet")   \
   X(CompleteFinished, "complete.finished", "all done, intent not cleared yet")                  \
   X(HoldIntent, "hold.intent", "intent to hold written, count unchanged")                       \
   X(HoldCounted, "hold.counted", "count raised, intent still open")                             \

@@ -108,13 +108,15 @@ struct WaitNote {
 };
 
 // One per process. The process writes it, but for `assigned_class`, `class_slot` and `must_leave`,
-// which are the daemon's.
+// which are the daemon's, and for `cancels`.
 struct alignas(kCacheLine) Process {
   std::atomic<std::uint32_t> role;  // ProcessRole
   std::uint32_t pid;
   std::atomic<std::uint32_t> assigned_class;  // kNone: unattached
   std::atomic<std::uint32_t> class_slot;  // its number among the workers of that class
   std::atomic<std::uint32_t> must_leave;  // 1: end when the running task is done
+  std::atomic<std::uint32_t> open_calls;  // claimed here, and answered apart from the method
+  std::atomic<std::uint32_t> cancels;  // of open calls, counted by who cancels: look at them
 
   alignas(kCacheLine) Bell bell;  // the process sleeps here when it has nothing to do
   // The core of who rang the bell last, or kNone: a worker that wakes up on it has taken it away
@@ -181,7 +183,7 @@ struct alignas(kCacheLine) Participant {
 };
 
 enum class ClassState : std::uint32_t { Free, Open, Dead };
-enum class ClassKind : std::uint32_t { Task, Actor };
+enum class ClassKind : std::uint32_t { Task, Actor, Callback };
 
 enum class Death : std::uint8_t {
   None,
@@ -274,7 +276,7 @@ struct ControlLayout {
 // Changes whenever a struct or a table changes its shape.
 constexpr std::uint64_t layout_hash() {
   std::uint64_t hash = 0xcbf29ce484222325u;
-  for (std::uint64_t part : {std::uint64_t{2} /* protocol */, std::uint64_t{sizeof(ControlHeader)},
+  for (std::uint64_t part : {std::uint64_t{3} /* protocol */, std::uint64_t{sizeof(ControlHeader)},
                              std::uint64_t{sizeof(Process)}, std::uint64_t{sizeof(Participant)},
                              std::uint64_t{sizeof(SchedulingClass)},
                              std::uint64_t{ControlLayout::kSize}, std::uint64_t{kRecordSize}}) {

@@ -92,7 +92,14 @@ struct Address {
   friend constexpr bool operator==(const Address&, const Address&) = default;
 };
 
-enum class Kind : std::uint8_t { Task, ActorCreate, ActorCall, Put, Join };
+enum class Kind : std::uint8_t {
+  Task,
+  ActorCreate,
+  ActorCall,
+  Put,
+  Join,
+  Callback  // what a process runs itself once its one edge is ticked off (runtime/callbacks.h)
+};
 
 enum class ResultKind : std::uint8_t {
   None,  // nothing, or not there yet
@@ -108,6 +115,7 @@ inline constexpr std::uint8_t kArgsHaveRefs = 2;  // a table of held refs ends t
 inline constexpr std::uint8_t kResultHasRefs = 4;  // a table of held refs ends the result
 inline constexpr std::uint8_t kRetryExceptions = 8;
 inline constexpr std::uint8_t kNamed = 16;  // the arguments begin with the task's name
+inline constexpr std::uint8_t kOpen = 32;  // claimed, and answered apart from its method's return
 }  // namespace flag
 
 // Where a stored value lies (extents.h).

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "mobula/ref.h"
+#include "mobula/reply.h"
 #include "mobula/view.h"
 
 namespace mobula::detail {
@@ -284,6 +285,24 @@ struct ResultOf {
   using type = std::remove_cvref_t<R>;
 };
 
+// What a caller of a method sees: a Reply<R> in front is no parameter, but the result.
+template <class Params, class Result>
+struct CallShape {
+  using R = typename ResultOf<Result>::type;
+  using P = Params;
+  static constexpr bool kReplies = false;
+};
+template <class A, class... Rest, class Result>
+struct CallShape<Parameters<Reply<A>, Rest...>, Result> {
+  static_assert(std::is_void_v<Result>,
+                "mobula: a method that takes a Reply returns void; its result is the Reply's");
+  using R = A;
+  using P = Parameters<Rest...>;
+  static constexpr bool kReplies = true;
+};
+template <class M>
+using CallShapeOf = CallShape<typename Shape<M>::Params, typename Shape<M>::Result>;
+
 template <class Result>
 inline constexpr bool kResultTravels = std::is_void_v<Result> || Encodable<Result>;
 
@@ -312,10 +331,15 @@ template <class T, auto M, class R, class... P>
 void invoke_method(Execution& execution, Parameters<P...>*) {
   std::tuple<Parameter<P>...> parameters{Parameter<P>(execution)...};
   T& object = *static_cast<T*>(Execution::instance());
-  give_result<R>(execution, [&]() -> decltype(auto) {
-    return std::apply([&](auto&... p) -> decltype(auto) { return (object.*M)(p.pass()...); },
-                      parameters);
-  });
+  if constexpr (CallShapeOf<decltype(M)>::kReplies) {
+    Reply<R> reply(execution.open_call());
+    std::apply([&](auto&... p) { (object.*M)(std::move(reply), p.pass()...); }, parameters);
+  } else {
+    give_result<R>(execution, [&]() -> decltype(auto) {
+      return std::apply([&](auto&... p) -> decltype(auto) { return (object.*M)(p.pass()...); },
+                        parameters);
+    });
+  }
 }
 
 template <class T, class... P>
@@ -357,10 +381,10 @@ struct Function {
 
 template <class T, auto M>
 struct Method {
-  using S = Shape<decltype(M)>;
-  using Result = typename ResultOf<typename S::Result>::type;
+  using S = CallShapeOf<decltype(M)>;
+  using Result = typename S::R;
   static void invoke(Execution& execution) {
-    invoke_method<T, M, Result>(execution, static_cast<typename S::Params*>(nullptr));
+    invoke_method<T, M, Result>(execution, static_cast<typename S::P*>(nullptr));
   }
   static inline const FunctionInfo info =
       register_function(typeid(MethodTag<T, M>).name(), __BASE_FILE__, function_name<M>(), &invoke);

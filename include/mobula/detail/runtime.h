@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -154,6 +155,19 @@ OpenBuffer open_buffer(std::uint64_t size);
 RefAddress seal_buffer(OpenBuffer& buffer);
 void abandon_buffer(OpenBuffer& buffer) noexcept;
 
+// ---- Calls that are answered apart from their method's return (reply.h).
+
+struct OpenCall;
+// These answer at most once; later answers are ignored. They throw only when this thread cannot
+// join the session.
+void answer(OpenCall* call, const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
+            void* context);
+void answer_with_error(OpenCall* call, const std::exception_ptr& error);
+void drop_unanswered(OpenCall* call) noexcept;  // and lets it go
+void let_go(OpenCall* call) noexcept;
+bool is_cancelled(const OpenCall* call);
+[[noreturn]] void throw_no_reply();
+
 // ---- Executing: what an invoker sees of the task it runs.
 
 enum class ArgumentTag : std::uint8_t { Value, Ref, Refs };
@@ -186,6 +200,9 @@ class Execution {
         [](void* context, Writer& again) { (*static_cast<const Encode*>(context))(again); },
         const_cast<void*>(static_cast<const void*>(&encode)));
   }
+
+  // The call is answered by what this returns, not by result(). After all arguments were read.
+  OpenCall* open_call();
 
   // The actor's object; set by its creation.
   static void* instance();
