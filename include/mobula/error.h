@@ -35,6 +35,7 @@ enum class ErrorCode : std::uint32_t {
   kVersionMismatch,
   kPendingCallsLimit,
   kDecode,
+  kStreamStopped,
 };
 
 class Error : public std::exception {
@@ -101,6 +102,7 @@ MOBULA_ERROR(ActorDeadlockError, kActorDeadlock)
 MOBULA_ERROR(AuthenticationError, kAuthentication)
 MOBULA_ERROR(VersionMismatchError, kVersionMismatch)
 MOBULA_ERROR(PendingCallsLimitError, kPendingCallsLimit)
+MOBULA_ERROR(StreamStopped, kStreamStopped)  // push: nobody reads the stream any more
 MOBULA_ERROR(DecodeError, kDecode)  // bytes that do not make a value of the type asked for
 #undef MOBULA_ERROR
 

@@ -17,5 +17,6 @@
 #include "mobula/ref.h"
 #include "mobula/result.h"
 #include "mobula/session.h"
+#include "mobula/stream.h"
 #include "mobula/task.h"
 #include "mobula/view.h"

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "node/tables.h"
 #include "shm/dependents.h"
 #include "shm/memory.h"
+#include "shm/stream.h"
 
 namespace mobula::node {
 
@@ -61,6 +63,9 @@ class Recovery final : public shm::ReadySink {
  private:
   void resolve_hold(std::uint32_t process, std::uint32_t participant);
   void settle_transfers(std::uint32_t process, bool all);
+  bool published(shm::Address container) const;
+  void repair_streams(std::uint32_t process);
+  void drop_item(shm::StreamSlot& slot);
   void repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor);
   void repair_claim(std::uint32_t participant, shm::Address address, const ProcessEnd& end,
                     const ActorFate* actor);
@@ -83,6 +88,7 @@ class Recovery final : public shm::ReadySink {
   };
   bool needs_holds(shm::Record& record);
   bool try_free(Orphan& orphan);
+  void stop_unread(std::uint32_t process);
   bool free_settled(Orphan& orphan);
   template <class Visit>
   void each_owned_ref(shm::Record& record, const Visit& visit);
