@@ -167,6 +167,35 @@ int by_callbacks(int n) {
     return ran == n;
   });
   return sum;
+// Items that lie in their slot, or in the store, with a ref in each.
+struct Item {
+  int n = 0;
+  Ref<int> ref;
+  std::vector<int> more;
+};
+void produce(mobula::Sink<Item>& out, int n) {
+  for (int i = 0; i < n; ++i)
+    out.push({i, mobula::put(i), std::vector<int>(static_cast<std::size_t>(i % 2 * 300), i)});
+}
+// How many there were; -1: one was not as it should be, or not the one after the last.
+int consume(mobula::StreamRef<Item> stream, int first = 0) {
+  int expected = first;
+  while (const auto item = stream.next(15s)) {
+    const std::vector<int> more(static_cast<std::size_t>(expected % 2 * 300), expected);
+    if (item->n != expected || mobula::get(item->ref, 15s) != expected || item->more != more)
+      return -1;
+    ++expected;
+  }
+  return expected - first;
+}
+int streams_to_itself(int n) { return consume(remote<produce>.with({.max_unread = 8})(n)); }
+// Takes some; those of an attempt that died are gone.
+int takes(mobula::StreamRef<Item> stream, int n) {
+  int last = -1;
+  for (int i = 0; i < n; ++i) {
+    if (const auto item = stream.next(15s)) last = item->n;
+  }
+  return last;
 }
 
 // Also submits, gets, puts and waits, so that an actor's process takes the same steps.
@@ -193,6 +222,8 @@ struct Ledger {
       reply.set(value.value());
     });
   }
+  void produces(mobula::Sink<Item>& out, int n) { produce(out, n); }
+  int streams(int n) { return streams_to_itself(n); }
   int burst(int n) {
     std::vector<Ref<int>> refs;
     for (int i = 0; i < n; ++i) refs.push_back(remote<workload::add>(i, i));
@@ -311,6 +342,24 @@ void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
   }
   EQUALS(by_callbacks(20), 80);
   EQUALS(mobula::get(remote<by_callbacks>(5), 15s), 20);
+  // Items of streams, from everybody to everybody; one that is shared, one left unread.
+  EQUALS(streams_to_itself(50), 50);
+  EQUALS(mobula::get(remote<streams_to_itself>(50), 15s), 50);
+  EQUALS(settled([&] { return ledger.call<&Ledger::streams>(50); }), 50);
+  for (int again = 0;; ++again) {
+    try {
+      EQUALS(consume(ledger.call<&Ledger::produces>(20)), 20);
+      break;
+    } catch (const mobula::ActorUnavailableError&) {
+      if (again == 3) throw;
+    }
+  }
+  const mobula::StreamRef<Item> shared = remote<produce>.with({.max_unread = 8})(90);
+  const int taken = mobula::get(remote<takes>(shared, 30), 30s);
+  EQUALS(taken >= 29, true);
+  EQUALS(consume(shared, taken + 1), 89 - taken);
+  mobula::StreamRef<Item> unread = remote<produce>.with({.max_unread = 20})(1000);
+  EQUALS(unread.next(15s)->n, 0);
 
   // What is not wanted any more.
   EQUALS(cancels(20), 0);

@@ -9,6 +9,7 @@
 #include "mobula/error.h"
 #include "mobula/options.h"
 #include "mobula/ref.h"
+#include "mobula/stream.h"
 
 namespace mobula {
 
@@ -62,15 +63,22 @@ class ActorHandle {
                   "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
     using Call = detail::CallShapeOf<decltype(M)>;
     using R = typename Call::R;
-    if constexpr (kOurs) {
-      return Ref<R>::own(submit<M>(options, static_cast<typename Call::P*>(nullptr), arguments...));
-    } else {
+    using Produces = detail::Produces<typename Shape::Params>;
+    if constexpr (!kOurs) {
       return Ref<R>();
+    } else if constexpr (Produces::kItems) {
+      using Given = typename Produces::Given;
+      return detail::start_producer<typename Produces::Item, R>([&](std::uint32_t* stream) {
+        return submit<M>(options, stream, static_cast<Given*>(nullptr), arguments...);
+      });
+    } else {
+      return Ref<R>::own(
+          submit<M>(options, nullptr, static_cast<typename Call::P*>(nullptr), arguments...));
     }
   }
 
   template <auto M, class... P, class... A>
-  RefAddress submit(const CallOptions* options, detail::Parameters<P...>*,
+  RefAddress submit(const CallOptions* options, std::uint32_t* stream, detail::Parameters<P...>*,
                     const A&... arguments) const {
     static_assert(sizeof...(P) == sizeof...(A), "mobula: wrong number of arguments for the method");
     if constexpr (sizeof...(P) == sizeof...(A)) {
@@ -84,7 +92,7 @@ class ActorHandle {
         detail::check_ref(creation_.address(), creation_.session());
         const detail::ActorAddress actor{creation_.address(), class_};
         return detail::submit_arguments<P...>(
-            detail::Method<T, M>::info, nullptr,
+            detail::Method<T, M>::info, nullptr, stream,
             [&actor, options](const detail::Call& call, const Writer& writer,
                               const std::byte* bytes, detail::EncodeAgain again, void* context) {
               return detail::submit_call(call, options, actor, writer, bytes, again, context);
@@ -137,7 +145,7 @@ ActorHandle<T> create_actor(const ActorOptions* options, const A&... arguments) 
   if constexpr (kConstructible) {
     const ActorAddress address =
         submit_arguments<typename ConstructorParameter<std::decay_t<A>>::type...>(
-            Info::info, nullptr,
+            Info::info, nullptr, nullptr,
             [options](const Call& call, const Writer& writer, const std::byte* bytes,
                       EncodeAgain again, void* context) {
               return submit_actor(call, options, type_name<T>(), writer, bytes, again, context);

@@ -36,6 +36,7 @@ enum class ErrorCode : std::uint32_t {
   kPendingCallsLimit,
   kDecode,
   kLibraryLoad,
+  kStreamStopped,
 };
 
 class Error : public std::exception {
@@ -102,6 +103,7 @@ MOBULA_ERROR(ActorDeadlockError, kActorDeadlock)
 MOBULA_ERROR(AuthenticationError, kAuthentication)
 MOBULA_ERROR(VersionMismatchError, kVersionMismatch)
 MOBULA_ERROR(PendingCallsLimitError, kPendingCallsLimit)
+MOBULA_ERROR(StreamStopped, kStreamStopped)  // push: nobody reads the stream any more
 MOBULA_ERROR(DecodeError, kDecode)  // bytes that do not make a value of the type asked for
 MOBULA_ERROR(LibraryLoadError, kLibraryLoad)  // of Config.code_search_path
 #undef MOBULA_ERROR

@@ -19,6 +19,7 @@
 #include "mobula/reply.h"
 #include "mobula/result.h"
 #include "mobula/session.h"
+#include "mobula/stream.h"
 #include "mobula/task.h"
 #include "mobula/then.h"
 #include "mobula/view.h"

@@ -31,6 +31,9 @@ struct TaskOptions {
   RuntimeEnv runtime_env = {};  // not built yet
   int priority = 0;  // not built yet
   std::optional<Duration> deadline = {};  // not built yet
+  // Of a task that pushes into a Sink: items that may lie unread before a push waits, from 1 to
+  // 1024. Stored ones (above 48 bytes) wait from 64 MiB on, or from a quarter of the store.
+  std::size_t max_unread = 1024;
 };
 
 enum class Lifetime { NonDetached, Detached };
@@ -63,6 +66,7 @@ struct CallOptions {
   std::string concurrency_group = {};  // not built yet
   std::optional<int> max_task_retries = {};  // not built yet
   std::optional<Duration> deadline = {};  // not built yet
+  std::size_t max_unread = 1024;  // as in TaskOptions
 };
 
 struct WaitOptions {

@@ -9,13 +9,15 @@
 #include "mobula/detail/call.h"
 #include "mobula/options.h"
 #include "mobula/ref.h"
+#include "mobula/stream.h"
 
 namespace mobula {
 
 namespace detail {
 
 template <auto F, class... P, class... A>
-RefAddress submit_function(const TaskOptions* options, Parameters<P...>*, const A&... arguments) {
+RefAddress submit_function(const TaskOptions* options, std::uint32_t* stream, Parameters<P...>*,
+                           const A&... arguments) {
   static_assert(sizeof...(P) == sizeof...(A),
                 "mobula: wrong number of arguments for the remote function");
   if constexpr (sizeof...(P) == sizeof...(A)) {
@@ -26,7 +28,7 @@ RefAddress submit_function(const TaskOptions* options, Parameters<P...>*, const 
     if constexpr (!kArgumentsFit<Parameters<P...>, A...>) {
       refuse_arguments<F>(static_cast<Parameters<P...>*>(nullptr), &arguments...);
     } else if constexpr (kTravels) {
-      return submit_arguments<P...>(Function<F>::info, options, submit_task, arguments...);
+      return submit_arguments<P...>(Function<F>::info, options, stream, submit_task, arguments...);
     }
   }
   return {};
@@ -50,10 +52,18 @@ class RemoteCall {
 
   constexpr explicit RemoteCall(const TaskOptions* options = nullptr) : options_(options) {}
 
+  // A Ref<Result>; of a function that takes a Sink<T>, a StreamRef<T>.
   template <class... A>
-  Ref<Result> operator()(const A&... arguments) const {
-    return Ref<Result>::own(
-        submit_function<F>(options_, static_cast<Params*>(nullptr), arguments...));
+  auto operator()(const A&... arguments) const {
+    if constexpr (Produces<Params>::kItems) {
+      using Given = typename Produces<Params>::Given;
+      return start_producer<typename Produces<Params>::Item, Result>([&](std::uint32_t* stream) {
+        return submit_function<F>(options_, stream, static_cast<Given*>(nullptr), arguments...);
+      });
+    } else {
+      return Ref<Result>::own(
+          submit_function<F>(options_, nullptr, static_cast<Params*>(nullptr), arguments...));
+    }
   }
 
   // F returns std::tuple<A, B...>: one Ref for each element.
@@ -127,6 +137,11 @@ struct CancelOptions {
 template <class T>
 bool cancel(const Ref<T>& ref, CancelOptions options = {}) {
   return detail::cancel_task(ref.address(), ref.session(), options.force, options.recursive);
+}
+// The producer of a stream; its readers get the items that it pushed, then TaskCancelledError.
+template <class T>
+bool cancel(const StreamRef<T>& stream, CancelOptions options = {}) {
+  return cancel(stream.producer(), options);
 }
 
 }  // namespace mobula

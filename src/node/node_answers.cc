@@ -113,6 +113,8 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
     case wire::Kind::LeaseHolds:
       return give(message.a, tables_->lease_holds(process, message.a),
                   "no memory is left for the table of held objects");
+    case wire::Kind::LeaseStream:
+      return give(message.a, tables_->lease_stream(process), "no memory is left for streams");
     case wire::Kind::OpenClass: message.set_text(asked); return open_class(process, message);
     case wire::Kind::OpenRing:
       if (!owns(message.a) || message.b >= tables_->class_limit())

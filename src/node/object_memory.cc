@@ -7,6 +7,7 @@
 
 #include "shm/check.h"
 #include "shm/futex.h"
+#include "shm/stream.h"
 
 namespace mobula::node {
 namespace {
@@ -274,6 +275,15 @@ void ObjectMemory::process_died(std::uint32_t process) {
           named.emplace(record.args_at().extent, record.args_at().block_and_generation);
         if (record.result_kind == shm::ResultKind::Stored)
           named.emplace(record.result_at().extent, record.result_at().block_and_generation);
+      }
+    }
+    for (std::uint32_t i = 0; i < tables_.stream_limit(); ++i) {
+      shm::Stream& stream = shm::stream::at(memory_, i);
+      if (stream.record.load(std::memory_order_acquire) == 0) continue;
+      for (shm::StreamSlot& slot : stream.slots) {
+        const std::uint64_t word = slot.word.load(std::memory_order_acquire);
+        if (shm::slot::state(word) != shm::slot::State::Free && (slot.flags & shm::kItemStored))
+          named.emplace(slot.at().extent, slot.at().block_and_generation);
       }
     }
     for (const std::uint32_t i : its) {

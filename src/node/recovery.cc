@@ -77,6 +77,7 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   for (const std::uint32_t p : participants) resolve_hold(process, p);
   settle_transfers(process, false);
   repair_open_calls(process, end, actor);  // they began before what was running
+  repair_streams(process);
   for (const std::uint32_t p : participants) repair_claims(p, end, actor);
   republish_ready(process);
   wake_everybody();
@@ -93,7 +94,10 @@ void Recovery::resolve_hold(std::uint32_t process, std::uint32_t participant) {
   const bool applied = shm::holds::applied(memory_, participant);
   if (op == shm::HoldOp::ReleaseContained) {
     const Address container = Address::unpack(intent.container.load());
-    memory_.record(container.slot).refs_released = intent.entry.load() + (applied ? 1 : 0);
+    std::uint32_t& released = shm::stream::is_mark(container)
+                                  ? shm::stream::marked(memory_, container).refs_released
+                                  : memory_.record(container.slot).refs_released;
+    released = intent.entry.load() + (applied ? 1 : 0);
   } else {
     const std::uint32_t line = intent.entry.load();
     const std::uint32_t segment =
@@ -113,8 +117,16 @@ void Recovery::release_hold(Address record) {
   shm::holds::close(memory_.participant(me_));
 }
 
-// Holds on their way into a result: published with it, or given up. `all`: the process's own holds,
-// too.
+// Has what contains a ref become visible, and the hold its own?
+bool Recovery::published(Address container) const {
+  if (shm::stream::is_mark(container)) return shm::stream::published(memory_, container);
+  const std::uint64_t state = memory_.record(container.slot).state.load(std::memory_order_acquire);
+  return word::generation(state) != container.generation || word::state(state) == State::Free ||
+         word::is_final(state);
+}
+
+// Holds on their way into a result or a stream: published with it, or given up. `all`: the
+// process's own holds, too.
 void Recovery::settle_transfers(std::uint32_t process, bool all) {
   for (auto& segment : memory_.process(process).hold_segments) {
     if (segment.load() == shm::kNone) break;
@@ -124,11 +136,7 @@ void Recovery::settle_transfers(std::uint32_t process, bool all) {
       if (!record) continue;
       const Address container = Address::unpack(lines[i].container.load());
       if (container) {
-        const std::uint64_t state =
-            memory_.record(container.slot).state.load(std::memory_order_acquire);
-        const bool published = word::generation(state) != container.generation ||
-                               word::state(state) == State::Free || word::is_final(state);
-        if (!published) release_hold(record);
+        if (!published(container)) release_hold(record);
       } else if (all) {
         release_hold(record);
       } else {
@@ -163,6 +171,34 @@ void Recovery::repair_open_calls(std::uint32_t process, const ProcessEnd& end,
   std::sort(open.begin(), open.end(), [&](Address a, Address b) { return order(a) < order(b); });
   for (const Address address : open)
     repair_claim(word::claimer(memory_.record(address.slot).state.load()), address, end, actor);
+}
+
+// What the dead had taken out of streams is nobody else's: it is given up.
+void Recovery::repair_streams(std::uint32_t process) {
+  for (std::uint32_t i = 0; i < tables_.stream_limit(); ++i) {
+    shm::Stream& stream = shm::stream::at(memory_, i);
+    if (stream.record.load(std::memory_order_acquire) == 0) continue;
+    for (shm::StreamSlot& slot : stream.slots) {
+      const std::uint64_t w = slot.word.load(std::memory_order_acquire);
+      if (shm::slot::state(w) != shm::slot::State::Taken ||
+          memory_.participant(shm::slot::reader(w)).process.load() != process)
+        continue;
+      drop_item(slot);
+      shm::stream::free(stream, shm::slot::number(w));
+    }
+  }
+}
+
+void Recovery::drop_item(shm::StreamSlot& slot) {
+  const bool stored = slot.flags & shm::kItemStored;
+  if (slot.flags & shm::kItemHasRefs) {
+    const Refs refs = stored ? shm::trailing_refs(memory_.object(memory_.object_offset(slot.at())),
+                                                  slot.at().size)
+                             : shm::trailing_refs(slot.bytes, slot.size);
+    for (std::size_t r = slot.refs_released; r < refs.size(); ++r)
+      release_hold(Address::unpack(refs[r]));
+  }
+  if (stored) memory_.give_back(slot.at());
 }
 
 void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end,
@@ -283,7 +319,10 @@ void Recovery::fail(Record& record, Address address, const shm::CompactError& er
     record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
     record.error() = error;
     record.result_kind = shm::ResultKind::ErrorCode;
+    const bool produces = record.flags & shm::flag::kStream;
+    const auto stream = static_cast<std::uint32_t>(record.result_word);
     shm::claim::complete(memory_, memory_.participant(me_), record, address, State::Failed, *this);
+    if (produces) shm::stream::wake_readers(shm::stream::at(memory_, stream));
     return;
   }
 }
@@ -434,6 +473,10 @@ void Recovery::wake_everybody() {
   wake(memory_.header().any_bell);
   for (std::uint32_t p = 1; p < tables_.participant_limit(); ++p)
     wake(memory_.participant(p).completions);
+  for (std::uint32_t i = 0; i < tables_.stream_limit(); ++i) {
+    if (shm::Stream& stream = shm::stream::at(memory_, i); stream.record.load() != 0)
+      shm::stream::wake_all(stream);
+  }
   for (std::uint32_t i = 0; i < tables_.process_limit(); ++i) {
     if (memory_.process(i).role.load() == static_cast<std::uint32_t>(shm::ProcessRole::None))
       continue;
@@ -474,6 +517,11 @@ void Recovery::drop_contents(Record& record, Address address) {
     const Refs refs = refs_of_result(memory_, record);
     for (std::size_t r = record.refs_released; r < refs.size(); ++r)
       release_hold(Address::unpack(refs[r]));
+  }
+  if (record.flags & shm::flag::kStream) {
+    shm::stream::close(shm::stream::at(memory_, static_cast<std::uint32_t>(record.result_word)),
+                       address, me_,
+                       [&](shm::StreamSlot& slot, std::uint64_t) { drop_item(slot); });
   }
   if (record.flags & shm::flag::kArgsStored) memory_.give_back(record.args_at());
   if (record.result_kind == shm::ResultKind::Stored) memory_.give_back(record.result_at());
@@ -528,6 +576,25 @@ bool Recovery::free_settled(Orphan& orphan) {
   return orphan.blocker == 0;
 }
 
+// Producers that the dead has submitted and whose streams nobody can read any more.
+void Recovery::stop_unread(std::uint32_t process) {
+  std::unordered_map<std::uint64_t, std::uint32_t> streams;  // by packed address of the producer
+  each_record(process, [&](Record& record, std::uint32_t slot) {
+    const std::uint64_t state = record.state.load(std::memory_order_acquire);
+    if (word::state(state) != State::Free && !word::is_final(state) &&
+        (record.flags & shm::flag::kStream) &&
+        shm::holds::count(record.refs.load(std::memory_order_acquire)) == 0) {
+      streams.emplace(Address{slot, word::generation(state)}.packed(),
+                      static_cast<std::uint32_t>(record.result_word));
+    }
+  });
+  if (streams.empty()) return;
+  each_record(process, [&](Record& record, std::uint32_t) {
+    if (needs_holds(record)) each_owned_ref(record, [&](std::uint64_t ref) { streams.erase(ref); });
+  });
+  for (const auto& [record, stream] : streams) shm::stream::stop(shm::stream::at(memory_, stream));
+}
+
 bool Recovery::try_free(Orphan& orphan) {
   const std::uint32_t process = orphan.process;
   // Its holds go as soon as nothing of it needs them, though others may hold its records for long:
@@ -555,6 +622,7 @@ bool Recovery::try_free(Orphan& orphan) {
     const std::uint64_t state = record.state.load(std::memory_order_acquire);
     if (word::state(state) != State::Free && !word::is_final(state)) orphan.blocker = slot;
   });
+  if (orphan.blocker != 0) stop_unread(process);
   if (orphan.blocker != 0 || !free_settled(orphan)) return false;
   if (!orphan.holds_released) {
     settle_transfers(process, true);
@@ -572,6 +640,7 @@ bool Recovery::try_free(Orphan& orphan) {
   }
   const std::vector<std::uint32_t> participants = tables_.participants_of(process);
   for (const std::uint32_t p : participants) tables_.close_participant(p);
+  tables_.return_streams(process);
   tables_.close_process(process);
   return true;
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "node/tables.h"
 #include "shm/dependents.h"
 #include "shm/memory.h"
+#include "shm/stream.h"
 
 namespace mobula::node {
 
@@ -67,6 +69,9 @@ class Recovery final : public shm::ReadySink {
   void settle_transfers(std::uint32_t process, bool all);
   void repair_open_calls(std::uint32_t process, const ProcessEnd& end, const ActorFate* actor);
   void push(shm::Record& record, shm::Address address);
+  bool published(shm::Address container) const;
+  void repair_streams(std::uint32_t process);
+  void drop_item(shm::StreamSlot& slot);
   void repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor);
   void repair_claim(std::uint32_t participant, shm::Address address, const ProcessEnd& end,
                     const ActorFate* actor);
@@ -89,6 +94,7 @@ class Recovery final : public shm::ReadySink {
   };
   bool needs_holds(shm::Record& record);
   bool try_free(Orphan& orphan);
+  void stop_unread(std::uint32_t process);
   bool free_settled(Orphan& orphan);
   template <class Visit>
   void each_owned_ref(shm::Record& record, const Visit& visit);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "shm/check.h"
+#include "shm/stream.h"
 
 namespace mobula::node {
 namespace {
@@ -176,6 +177,29 @@ void Tables::return_holds(std::uint32_t process) {
     }
     free_holds_.push_back(segment);
   }
+}
+
+std::optional<std::uint32_t> Tables::lease_stream(std::uint32_t process) {
+  const bool used_before = !free_streams_.empty();
+  const auto i = take_number(free_streams_, next_stream_, shm::kStreamsMax);
+  if (!i || !ensure(shm::ControlLayout::kStreams + (*i + 1) * shm::kStreamSize,
+                    shm::ControlLayout::kStreams, populated_streams_)) {
+    return {};
+  }
+  if (!used_before) {
+    for (std::uint64_t n = 0; n < shm::kStreamSlots; ++n)
+      shm::stream::at(memory_, *i).slots[n].word.store(shm::slot::make(n, shm::slot::State::Free));
+  }
+  streams_[process].push_back(*i);
+  return i;
+}
+
+void Tables::return_streams(std::uint32_t process) {
+  for (const std::uint32_t i : streams_[process]) {
+    shm::stream::at(memory_, i).record.store(0);
+    free_streams_.push_back(i);
+  }
+  streams_.erase(process);
 }
 
 std::optional<std::uint32_t> Tables::open_class() {

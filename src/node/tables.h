@@ -29,6 +29,8 @@ class Tables {
   std::optional<std::uint32_t> lease_segment(std::uint32_t participant);
   std::optional<std::uint32_t> lease_holds(std::uint32_t process, std::uint32_t number);
   void return_holds(std::uint32_t process);
+  std::optional<std::uint32_t> lease_stream(std::uint32_t process);
+  void return_streams(std::uint32_t process);  // empty ones
   std::optional<std::uint32_t> open_class();
   void close_class(std::uint32_t cls) { free_classes_.push_back(cls); }
   std::optional<std::uint64_t> open_ring(std::uint32_t participant, std::uint32_t cls);
@@ -49,6 +51,7 @@ class Tables {
   std::uint32_t process_limit() const { return next_process_; }
   std::uint32_t class_limit() const { return next_class_; }
   std::uint32_t participant_limit() const { return next_participant_; }
+  std::uint32_t stream_limit() const { return next_stream_; }
 
  private:
   bool ensure(std::size_t end, std::size_t begin, std::size_t& populated);
@@ -62,14 +65,16 @@ class Tables {
   std::uint32_t next_participant_ = 1;  // 0 is nobody in a hold count
   std::uint32_t next_class_ = 0;
   std::uint32_t next_segment_ = 0;
+  std::uint32_t next_stream_ = 0;
   std::uint32_t prepared_segments_ = 0;  // [0, this) have their pages
   std::size_t populated_processes_ = 0, populated_participants_ = 0, populated_classes_ = 0,
-              populated_extents_ = 0, populated_owners_ = 0;
+              populated_extents_ = 0, populated_owners_ = 0, populated_streams_ = 0;
   std::size_t pin_pages_ = 0;  // of each process's pin counts
   std::vector<std::uint32_t> free_processes_, free_participants_, free_classes_, free_segments_,
-      free_holds_;
+      free_holds_, free_streams_;
   std::map<std::uint32_t, std::vector<std::uint32_t>> segments_;  // by participant
   std::map<std::uint32_t, std::vector<std::uint32_t>> participants_;  // by process
+  std::map<std::uint32_t, std::vector<std::uint32_t>> streams_;  // by process
 };
 
 }  // namespace mobula::node

@@ -59,6 +59,7 @@ void register_standard() {
   add(typeid(FunctionNotFoundError), &rethrow_as<FunctionNotFoundError>);
   add(typeid(DecodeError), &rethrow_as<DecodeError>);
   add(typeid(LibraryLoadError), &rethrow_as<LibraryLoadError>);
+  add(typeid(StreamStopped), &rethrow_as<StreamStopped>);
   add(typeid(std::bad_alloc), [](const std::string&) { throw std::bad_alloc(); });
   add(typeid(int), [](const std::string& text) { throw std::atoi(text.c_str()); });
   add(typeid(std::string), [](const std::string& text) { throw text; });
@@ -89,6 +90,7 @@ template <class E>
     case ErrorCode::kPendingCallsLimit: throw_as<PendingCallsLimitError>(message);
     case ErrorCode::kDecode: throw_as<DecodeError>(message);
     case ErrorCode::kLibraryLoad: throw_as<LibraryLoadError>(message);
+    case ErrorCode::kStreamStopped: throw_as<StreamStopped>(message);
     default: throw Error(message, code);
   }
 }

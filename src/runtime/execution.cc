@@ -11,6 +11,7 @@
 #include "runtime/registry.h"
 #include "shm/cancel.h"
 #include "shm/crash_point.h"
+#include "shm/stream.h"
 #include "wire/local_protocol.h"
 
 namespace mobula {
@@ -126,33 +127,6 @@ void inherit_error(Process& process, shm::Record& record, shm::Record& argument)
   }
 }
 
-void give_up_transfers(Frame& frame) {
-  Process& process = frame.ledger.process();
-  const std::lock_guard lock(process.holds().mutex);
-  for (const std::uint32_t line : frame.transfers) {
-    shm::HoldEntry& entry = process.holds().line(process.memory(), process.shared(), line);
-    const shm::Address inner = shm::Address::unpack(entry.record.load(std::memory_order_relaxed));
-    shm::holds::open(frame.ledger.shared(), shm::HoldOp::Release, inner, line);
-    shm::holds::change(process.memory(), frame.ledger.participant(),
-                       process.memory().record(inner.slot), -1);
-    process.holds().clear_line(process, line);
-    shm::holds::close(frame.ledger.shared());
-  }
-  frame.transfers.clear();
-}
-
-// The result is published: the holds are its own now.
-void forget_transfers(Frame& frame) {
-  if (frame.transfers.empty()) return;
-  Process& process = frame.ledger.process();
-  const std::lock_guard lock(process.holds().mutex);
-  for (const std::uint32_t line : frame.transfers) {
-    process.holds().clear_line(process, line);
-    shm::crash_point(shm::CrashPoint::TransferForgotten);
-  }
-  frame.transfers.clear();
-}
-
 bool may_retry(const shm::Record& record, std::uint32_t attempt) {
   return (record.flags & shm::flag::kRetryExceptions) && record.kind == shm::Kind::Task &&
          (record.retries < 0 || static_cast<std::int32_t>(attempt) < record.retries);
@@ -216,7 +190,7 @@ void end_cancelled(Frame& frame) {
     ::_exit(wire::kExitCancelled);
   Process& process = frame.ledger.process();
   cancel_children(frame);
-  give_up_transfers(frame);
+  frame.transfers.give_up(frame.ledger);
   drop_result(process, frame.record);
   shm::claim::complete(process.memory(), frame.ledger.shared(), frame.record, frame.address,
                        shm::State::Failed, frame.ledger);
@@ -238,6 +212,11 @@ void wake_executor(Process& process, const shm::Record& record) {
   if (reason == shm::WaitReason::Task) {
     const auto target = shm::Address::unpack(runs.wait.record[0].load());
     shm::futex_wake_all(reinterpret_cast<const std::uint32_t*>(&memory.record(target.slot).state));
+  } else if (reason == shm::WaitReason::StreamItem || reason == shm::WaitReason::StreamSpace) {
+    shm::Record& producer = memory.record(shm::Address::unpack(runs.wait.record[0].load()).slot);
+    if (const auto stream = static_cast<std::uint32_t>(producer.result_word);
+        (producer.flags & shm::flag::kStream) && stream < shm::kStreamsMax)
+      shm::stream::wake_all(shm::stream::at(memory, stream));
   } else if (reason == shm::WaitReason::AnyTask) {
     for (shm::Bell* bell :
          {&memory.header().any_bell, &memory.participant(shm::word::claimer(state)).completions}) {
@@ -248,6 +227,50 @@ void wake_executor(Process& process, const shm::Record& record) {
 }
 
 }  // namespace
+
+void Transfers::hold(Ledger& ledger, std::span<const RefAddress> refs, shm::Address container) {
+  if (refs.empty()) return;
+  Process& process = ledger.process();
+  const std::lock_guard lock(process.holds().mutex);
+  for (const RefAddress& ref : refs) {
+    const shm::Address inner = to_shm(ref);
+    const std::uint32_t line = process.holds().take_line(process, container);
+    shm::holds::open(ledger.shared(), shm::HoldOp::Hold, inner, line);
+    shm::holds::change(process.memory(), ledger.participant(), process.memory().record(inner.slot),
+                       +1);
+    process.holds()
+        .line(process.memory(), process.shared(), line)
+        .record.store(inner.packed(), std::memory_order_release);
+    shm::holds::close(ledger.shared());
+    lines_.push_back(line);
+    shm::crash_point(shm::CrashPoint::TransferHeld);
+  }
+}
+
+void Transfers::give_up(Ledger& ledger) {
+  Process& process = ledger.process();
+  const std::lock_guard lock(process.holds().mutex);
+  for (const std::uint32_t line : lines_) {
+    shm::HoldEntry& entry = process.holds().line(process.memory(), process.shared(), line);
+    const shm::Address inner = shm::Address::unpack(entry.record.load(std::memory_order_relaxed));
+    shm::holds::open(ledger.shared(), shm::HoldOp::Release, inner, line);
+    shm::holds::change(process.memory(), ledger.participant(), process.memory().record(inner.slot),
+                       -1);
+    process.holds().clear_line(process, line);
+    shm::holds::close(ledger.shared());
+  }
+  lines_.clear();
+}
+
+void Transfers::forget(Process& process) {
+  if (lines_.empty()) return;
+  const std::lock_guard lock(process.holds().mutex);
+  for (const std::uint32_t line : lines_) {
+    process.holds().clear_line(process, line);
+    shm::crash_point(shm::CrashPoint::TransferForgotten);
+  }
+  lines_.clear();
+}
 
 std::uint64_t TaskIdentity::hash() const { return shm::task_identity(parent, index); }
 std::string TaskIdentity::text() const { return hex(parent) + hex(index); }
@@ -296,6 +319,10 @@ bool cancel(Ledger& ledger, shm::Record& record, shm::Address address, std::uint
   shm::claim::intend(ledger.shared(), address);
   const Answer answer = shm::cancellation::cancel(
       process.memory(), ledger.shared(), ledger.participant(), record, address, how, ledger);
+  if (answer == Answer::Never && (record.flags & shm::flag::kStream)) {
+    shm::stream::wake_readers(
+        shm::stream::at(process.memory(), static_cast<std::uint32_t>(record.result_word)));
+  }
   if (answer == Answer::Asked) {
     wake_executor(process, record);
     if (how & shm::word::kForce) {
@@ -426,22 +453,7 @@ void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain
   if (runtime::constructing_again) return;  // the record has its result
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
   runtime::Process& process = frame.ledger.process();
-  if (!writer.refs().empty()) {
-    const std::lock_guard lock(process.holds().mutex);
-    for (const RefAddress& ref : writer.refs()) {
-      const shm::Address inner = runtime::to_shm(ref);
-      const std::uint32_t line = process.holds().take_line(process, frame.address);
-      shm::holds::open(frame.ledger.shared(), shm::HoldOp::Hold, inner, line);
-      shm::holds::change(process.memory(), frame.ledger.participant(),
-                         process.memory().record(inner.slot), +1);
-      process.holds()
-          .line(process.memory(), process.shared(), line)
-          .record.store(inner.packed(), std::memory_order_release);
-      shm::holds::close(frame.ledger.shared());
-      frame.transfers.push_back(line);
-      shm::crash_point(shm::CrashPoint::TransferHeld);
-    }
-  }
+  frame.transfers.hold(frame.ledger, writer.refs(), frame.address);
   shm::crash_point(shm::CrashPoint::ExecuteAfter);
   try {
     runtime::place_result(process, frame.record, writer, bytes, again, context);
@@ -465,8 +477,17 @@ void Execution::set_instance(void* instance, void (*destroy)(void*)) {
 }  // namespace detail
 
 namespace runtime {
-
 namespace {
+
+// A producer may let StreamStopped through: nobody wants more, so it has done its work.
+void invoke(const detail::FunctionInfo& function, detail::Execution& execution,
+            const shm::Record& record) {
+  try {
+    function.invoke(execution);
+  } catch (const StreamStopped&) {
+    if (!(record.flags & shm::flag::kStream)) throw;
+  }
+}
 
 // Runs `body`, which leaves a result and tells the final state, or throws; then makes the record
 // final, or Ready again when its function may be retried.
@@ -477,13 +498,15 @@ void conclude(Frame& frame, const Body& body) {
   shm::Record& record = frame.record;
   shm::State final_state = shm::State::Failed;
   bool again = false;
+  const bool produces = record.flags & shm::flag::kStream;
+  const auto stream = static_cast<std::uint32_t>(record.result_word);
   try {
     final_state = body();
     if (frame.open_call) return frame.open_call->method_returned();
   } catch (const ArgumentFailed& failed) {
     inherit_error(process, record, *failed.argument);
   } catch (const StoreFailed& failed) {
-    give_up_transfers(frame);
+    frame.transfers.give_up(frame.ledger);
     ErrorValue error;
     error.code = static_cast<std::uint32_t>(failed.code);
     error.message =
@@ -491,7 +514,7 @@ void conclude(Frame& frame, const Body& body) {
     place_error(process, record, error);
   } catch (...) {
     if (frame.open_call) return frame.open_call->method_threw(std::current_exception());
-    give_up_transfers(frame);
+    frame.transfers.give_up(frame.ledger);
     drop_result(process, record);
     again = may_retry(record, frame.attempt);
     if (!again) {
@@ -508,10 +531,12 @@ void conclude(Frame& frame, const Body& body) {
     if (!run_again(ledger, record, frame.address)) end_cancelled(frame);
   } else if (shm::claim::complete_unless_cancelled(process.memory(), ledger.shared(), record,
                                                    frame.address, final_state, ledger)) {
-    forget_transfers(frame);
+    frame.transfers.forget(process);
   } else {
     end_cancelled(frame);
   }
+  // Whoever waits for an item finds that none will come. A record that is Done may be another one.
+  if (produces) shm::stream::wake_readers(shm::stream::at(process.memory(), stream));
 }
 
 }  // namespace
@@ -528,7 +553,7 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
       }
       frame.open();
       detail::Execution execution = detail::ExecutionAccess::make(frame);
-      function->invoke(execution);
+      invoke(*function, execution, record);
       return shm::State::Done;
     });
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,18 @@ struct TaskIdentity {
 };
 
 TaskIdentity next_child_identity(Ledger& ledger);
+
+// Holds for the refs inside of a value on its way: they are its container's (a result's record, or
+// the mark of a stream's item) once that is published, and given up if the process dies before.
+class Transfers {
+ public:
+  void hold(Ledger& ledger, std::span<const RefAddress> refs, shm::Address container);
+  void give_up(Ledger& ledger);
+  void forget(Process& process);  // it is published
+
+ private:
+  std::vector<std::uint32_t> lines_;  // of the hold table
+};
 
 // A task on this thread's stack; `outer` is the one whose get() runs it. Of an open call
 // (open_call.h) the record may be answered, and another task's, before its method returns: then
@@ -53,8 +66,7 @@ struct Frame {
   std::uint64_t children = 0;
   std::uint32_t attempt;
   bool children_cancelled = false;
-  // The refs inside of the result, held for it until it is published.
-  std::vector<std::uint32_t> transfers;
+  Transfers transfers;  // of the refs inside of the result
   detail::OpenCall* open_call = nullptr;  // what it leaves to whoever answers
   // Reading arguments in order.
   ValueBytes arguments{};

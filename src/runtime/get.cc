@@ -10,6 +10,7 @@
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
 #include "runtime/process.h"
+#include "runtime/waiting.h"
 #include "shm/futex.h"
 
 namespace mobula::detail {
@@ -260,3 +261,36 @@ std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t 
 }
 
 }  // namespace mobula::detail
+
+namespace mobula::runtime {
+
+bool wait_at_bell(Process& process, const BellWait& wait, const std::function<bool()>& there,
+                  std::optional<Duration> timeout) {
+  const detail::Deadline deadline(timeout);
+  const Frame* task = current_frame();
+  if (task && task->cancelled()) throw_stopped();
+  for (int i = 0; i < detail::kSpins; ++i) {
+    if (there()) return true;
+    if (timeout == Duration::zero()) return false;
+    shm::spin_step(i);
+  }
+  process.tidy();
+  const detail::RefHandle producer{wait.producer, process.session()};
+  const detail::Blocked blocked(process, wait.reason, {&producer, 1}, 1, true);
+  for (;;) {
+    const std::uint32_t rung = wait.bell.value.load(std::memory_order_seq_cst);
+    wait.sleepers.store(1, std::memory_order_seq_cst);
+    // Announced before the last look: who changes something after it sees the word and rings.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    shm::crash_point(shm::CrashPoint::WaitRegistered);
+    if (there()) return true;
+    if (deadline.over()) return false;
+    if (should_stop()) throw_stopped();
+    shm::futex_wait(shm::futex_word(wait.bell.value), rung, deadline.slice());
+    if (there()) return true;
+    process.tidy();
+    detail::check_node(process);
+  }
+}
+
+}  // namespace mobula::runtime

@@ -72,8 +72,22 @@ void Ledger::dropped(std::uint32_t slot) {
   if (recyclable(slot)) {
     recycle(slot);
   } else {
+    stop_unread(slot);
     enqueue(slot);
   }
+}
+
+// A producer whose stream nobody can read any more need not go on.
+void Ledger::stop_unread(std::uint32_t slot) {
+  shm::Record& record = process_.memory().record(slot);
+  if (!(record.flags & shm::flag::kStream)) return;
+  // As in recyclable(): foreign holds first.
+  if (shm::word::is_final(record.state.load(std::memory_order_acquire)) ||
+      shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0 ||
+      process_.counts().refs(slot) != 0)
+    return;
+  shm::stream::stop(
+      shm::stream::at(process_.memory(), static_cast<std::uint32_t>(record.result_word)));
 }
 
 void Ledger::enqueue(std::uint32_t slot) {
@@ -139,6 +153,7 @@ void Ledger::tidy(int budget) {
                                                         std::memory_order_acq_rel)) {
       continue;  // somebody here refers to it again; the next drop queues it again
     }
+    stop_unread(slot);
     limbo_.push_back(slot);
   }
 }
@@ -203,17 +218,10 @@ void Ledger::recycle_one(std::uint32_t slot) {
     } else {
       // Holds of the result, not of this process: each is given up once, also if we die here
       // (shm/holds.h).
-      for (std::uint32_t i = 0; i < refs.size(); ++i) {
-        const shm::Address inner = shm::Address::unpack(refs[i]);
-        shm::holds::open(shared(), shm::HoldOp::ReleaseContained, inner, i, {slot, generation});
-        shm::crash_point(shm::CrashPoint::ReleaseIntent);
-        shm::holds::change(memory, participant_, memory.record(inner.slot), -1);
-        shm::crash_point(shm::CrashPoint::ReleaseCounted);
-        r.refs_released = i + 1;
-        shm::holds::close(shared());
-      }
+      release_contained(refs, {slot, generation}, r.refs_released);
     }
   }
+  if (r.flags & shm::flag::kStream) close_stream(r, {slot, generation});
   if (r.flags & shm::flag::kArgsStored) memory.give_back(r.args_at());
   if (r.result_kind == shm::ResultKind::Stored) memory.give_back(r.result_at());
   shm::crash_point(shm::CrashPoint::RecyclePayload);
@@ -225,6 +233,49 @@ void Ledger::recycle_one(std::uint32_t slot) {
   r.state.store(shm::word::make(generation, shm::State::Free), std::memory_order_release);
   shm::crash_point(shm::CrashPoint::RecycleFree);
   free_.push_back(slot);
+}
+
+void Ledger::release_contained(std::span<const std::uint64_t> refs, shm::Address container,
+                               std::uint32_t& released) {
+  for (std::uint32_t i = 0; i < refs.size(); ++i) {
+    const shm::Address inner = shm::Address::unpack(refs[i]);
+    shm::holds::open(shared(), shm::HoldOp::ReleaseContained, inner, i, container);
+    shm::crash_point(shm::CrashPoint::ReleaseIntent);
+    shm::holds::change(process_.memory(), participant_, process_.memory().record(inner.slot), -1);
+    shm::crash_point(shm::CrashPoint::ReleaseCounted);
+    released = i + 1;
+    shm::holds::close(shared());
+  }
+}
+
+std::uint32_t Ledger::open_stream(shm::Record& record, shm::Address address,
+                                  std::size_t max_unread) {
+  const std::uint32_t number = process_.take_stream();
+  shm::stream::open(shm::stream::at(process_.memory(), number), address,
+                    static_cast<std::uint32_t>(max_unread));
+  record.result_word = number;
+  record.flags |= shm::flag::kStream;
+  return number;
+}
+
+void Ledger::drop_item(shm::StreamSlot& slot, shm::Address mark) {
+  const bool stored = slot.flags & shm::kItemStored;
+  if (slot.flags & shm::kItemHasRefs) {  // then it never leaves memory
+    shm::Memory& memory = process_.memory();
+    const std::byte* data = stored ? memory.object(memory.object_offset(slot.at())) : slot.bytes;
+    release_contained(shm::trailing_refs(data, stored ? slot.at().size : slot.size), mark,
+                      slot.refs_released);
+  }
+  if (stored) process_.memory().give_back(slot.at());
+}
+
+void Ledger::close_stream(shm::Record& record, shm::Address address) {
+  const auto number = static_cast<std::uint32_t>(record.result_word);
+  shm::stream::close(shm::stream::at(process_.memory(), number), address, participant_,
+                     [&](shm::StreamSlot& slot, std::uint64_t n) {
+                       drop_item(slot, shm::stream::mark(number, n));
+                     });
+  process_.give_stream(number);
 }
 
 void Ledger::end_actor(shm::Record& creation, shm::Address address) {

@@ -10,11 +10,13 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "mobula/detail/ref_address.h"
 #include "runtime/process.h"
 #include "shm/claim.h"
+#include "shm/stream.h"
 
 namespace mobula::runtime {
 
@@ -56,6 +58,16 @@ class Ledger final : public shm::ReadySink {
     }
   }
 
+  // Makes the record, which is not published yet, the producer of a stream of its own, whose number
+  // is the answer. `max_unread`: items, up to shm::kStreamSlots.
+  std::uint32_t open_stream(shm::Record& record, shm::Address address, std::size_t max_unread);
+  // Gives up the holds of refs inside of a result or a stream's item that is recycled; `released`
+  // is its count of those given up already.
+  void release_contained(std::span<const std::uint64_t> refs, shm::Address container,
+                         std::uint32_t& released);
+  // The same for all that an item holds which this thread took.
+  void drop_item(shm::StreamSlot& slot, shm::Address mark);
+
   void tidy_all();  // looks at everything that may be recycled by now
 
   std::uint32_t participant() const { return participant_; }
@@ -72,6 +84,8 @@ class Ledger final : public shm::ReadySink {
   void recycle(std::uint32_t slot);
   void recycle_one(std::uint32_t slot);
   void release_arguments(shm::Record& record);
+  void stop_unread(std::uint32_t slot);
+  void close_stream(shm::Record& record, shm::Address address);
   void end_actor(shm::Record& creation, shm::Address address);  // its last handle is gone
   void enqueue(std::uint32_t slot);
   void take_segment(std::uint32_t segment);

@@ -293,6 +293,26 @@ void Process::tidy() {
   for (Ledger* idle : idle_ledgers_) idle->tidy_all();
 }
 
+std::uint32_t Process::take_stream() {
+  {
+    const std::lock_guard lock(streams_mutex_);
+    if (!idle_streams_.empty()) {
+      const std::uint32_t stream = idle_streams_.back();
+      idle_streams_.pop_back();
+      return stream;
+    }
+  }
+  wire::Message message;
+  message.kind = wire::Kind::LeaseStream;
+  daemon_.demand(message);
+  return message.a;
+}
+
+void Process::give_stream(std::uint32_t stream) {
+  const std::lock_guard lock(streams_mutex_);
+  idle_streams_.push_back(stream);
+}
+
 std::uint32_t Process::class_of(const TaskOptions* options) {
   const bool is_default =
       !options || ((!options->num_cpus || *options->num_cpus == 1) && !options->num_gpus &&

@@ -161,6 +161,10 @@ class Process {
   // Called by who waits.
   void tidy();
 
+  // An empty stream, leased from the daemon unless one was given back.
+  std::uint32_t take_stream();
+  void give_stream(std::uint32_t stream);
+
   // The scheduling class of a demand. Throws UnschedulableError, or Error for a demand that makes
   // no sense.
   std::uint32_t class_of(const TaskOptions* options);
@@ -184,6 +188,9 @@ class Process {
   std::vector<std::unique_ptr<Ledger>> ledgers_;
   std::vector<Ledger*> idle_ledgers_;  // of threads that have ended
   std::unique_ptr<std::atomic<Ledger*>[]> owners_;
+
+  std::mutex streams_mutex_;
+  std::vector<std::uint32_t> idle_streams_;
 
   std::mutex classes_mutex_;
   std::map<std::string, std::uint32_t> classes_;

@@ -48,6 +48,18 @@ void check_retries(int retries, const char* option) {
   }
 }
 
+void check_unread(std::size_t max_unread) {
+  if (max_unread == 0 || max_unread > shm::kStreamSlots) {
+    throw Error("max_unread is " + std::to_string(max_unread) + "; it must be from 1 to " +
+                std::to_string(shm::kStreamSlots));
+  }
+}
+
+template <class Options>
+std::size_t unread_by(const Options* options) {
+  return options ? options->max_unread : Options().max_unread;
+}
+
 [[noreturn]] void throw_not_built(const char* option) {
   throw Error(std::string(option) + " is not built yet; leave it out");
 }
@@ -259,6 +271,7 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
   const TaskOptions* options = call.options;
   if (options) {
     check_retries(options->max_retries, "TaskOptions.max_retries");
+    check_unread(options->max_unread);
     refuse_unbuilt(*options);
   }
   const std::uint32_t scheduling_class = process.class_of(options);
@@ -271,6 +284,7 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
   if (options && options->retry_exceptions) record.flags |= shm::flag::kRetryExceptions;
   place_arguments(ledger, record, {writer, bytes, again, context},
                   options && !options->name.empty() ? &options->name : nullptr);
+  if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
   guard.submitted();
   submit(ledger, record, address, call);
   if (!writer.refs().empty()) ledger.holds_arguments(address);
@@ -331,7 +345,10 @@ void check_class_of_method(ActorAddress actor, std::uint64_t session, const Expo
 RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddress actor,
                        const Writer& writer, const std::byte* bytes, EncodeAgain again,
                        void* context) {
-  if (options) refuse_unbuilt(*options);
+  if (options) {
+    refuse_unbuilt(*options);
+    check_unread(options->max_unread);
+  }
   Process& process = runtime::require_process();
   Ledger& ledger = process.this_ledger();
   shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
@@ -341,6 +358,7 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
   record.scheduling_class = actor.actor_class;
   place_arguments(ledger, record, {writer, bytes, again, context},
                   options && !options->name.empty() ? &options->name : nullptr);
+  if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
   guard.submitted();
   if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
     record.state.store(shm::word::make(address.generation, State::Ready),

@@ -53,6 +53,11 @@
   X(SpillWritten, "spill.written", "bytes in the file, their pages still there")                \
   X(SpillDropped, "spill.dropped", "pages given up, extent still Leaving")                      \
   X(RestoreRead, "restore.read", "bytes back in memory, extent still Restoring")                \
+  X(StreamWritten, "stream.written", "item in its slot, not published")                         \
+  X(StreamPushed, "stream.pushed", "item published, holds not handed over, nobody woken")       \
+  X(StreamTaken, "stream.taken", "item taken by a reader, nothing of it read")                  \
+  X(StreamRead, "stream.read", "item read, what it held given up, slot not free")               \
+  X(StreamFreed, "stream.freed", "slot free, producer not woken")                               \
   X(WaitRegistered, "wait.registered", "waiter's bit set, not asleep yet")                      \
   X(SleepAnnounced, "sleep.announced", "worker listed as asleep, not asleep yet")               \
   X(SearchTaken, "search.taken", "worker is the one that searches")                             \

@@ -5,8 +5,8 @@
 // it hands out what lies on them, never by a fault. Everything is addressed by index or by offset
 // from the start, so each process may map it anywhere.
 //
-//   header | processes | participants | classes | extents | pins | segments | heap (rings, block
-//   words) | records
+//   header | processes | participants | classes | extents | pins | segments | streams | heap
+//   (rings, block words) | records
 //
 // The daemon alone allocates: entries of tables, segments of records, rings. Processes ask for them
 // over their socket, which is rare; what they then do with them needs no daemon.
@@ -29,6 +29,9 @@ inline constexpr std::uint32_t kSegmentsMax = 16384;
 inline constexpr std::uint32_t kRecordsPerSegment = 4096;
 inline constexpr std::size_t kRecordSize = 256;
 inline constexpr std::size_t kSegmentSize = kRecordsPerSegment * kRecordSize;
+inline constexpr std::uint32_t kStreamsMax = 16384;
+inline constexpr std::uint32_t kStreamSlots = 1024;  // items
+inline constexpr std::size_t kStreamSize = (4 + kStreamSlots) * kCacheLine;  // stream.h
 inline constexpr std::size_t kHeapSize = std::size_t{4} << 30;
 
 // Objects have this many times as many addresses as bytes: a value that is spilled to disk keeps
@@ -93,7 +96,7 @@ inline constexpr std::uint32_t kHoldsPerSegment = kSegmentSize / sizeof(HoldEntr
 enum class ProcessRole : std::uint32_t { None, Driver, Worker, Actor, Daemon };
 
 // What a thread waits for, as `mobula` tools show it.
-enum class WaitReason : std::uint32_t { None, Task, AnyTask, Memory };
+enum class WaitReason : std::uint32_t { None, Task, AnyTask, Memory, StreamItem, StreamSpace };
 
 inline constexpr std::uint32_t kWaitsListed = 8;
 
@@ -267,7 +270,8 @@ struct ControlLayout {
   static constexpr std::size_t kPins = kExtents + whole_pages(std::size_t{kExtentsMax} * 64);
   static constexpr std::size_t kPinsOfProcess = std::size_t{kExtentsMax} * 4;
   static constexpr std::size_t kSegments = kPins + kProcessesMax * kPinsOfProcess;
-  static constexpr std::size_t kHeap = kSegments + whole_pages(std::size_t{kSegmentsMax} * 8);
+  static constexpr std::size_t kStreams = kSegments + whole_pages(std::size_t{kSegmentsMax} * 8);
+  static constexpr std::size_t kHeap = kStreams + whole_pages(kStreamsMax * kStreamSize);
   static constexpr std::size_t kRecords =
       (kHeap + kHeapSize + kSegmentSize - 1) / kSegmentSize * kSegmentSize;
   static constexpr std::size_t kSize = kRecords + std::size_t{kSegmentsMax} * kSegmentSize;

@@ -50,6 +50,9 @@ class Memory {
     return *reinterpret_cast<std::atomic<std::uint32_t>*>(control_ + ControlLayout::kSegments +
                                                           segment * 8);
   }
+  std::byte* stream(std::uint32_t i) const {
+    return control_ + ControlLayout::kStreams + i * kStreamSize;
+  }
   std::byte* heap(std::uint64_t offset) const { return control_ + ControlLayout::kHeap + offset; }
   std::byte* segment(std::uint32_t i) const {
     return control_ + ControlLayout::kRecords + i * kSegmentSize;

@@ -116,6 +116,7 @@ inline constexpr std::uint8_t kResultHasRefs = 4;  // a table of held refs ends 
 inline constexpr std::uint8_t kRetryExceptions = 8;
 inline constexpr std::uint8_t kNamed = 16;  // the arguments begin with the task's name
 inline constexpr std::uint8_t kOpen = 32;  // claimed, and answered apart from its method's return
+inline constexpr std::uint8_t kStream = 128;  // it pushes items into the stream of its own
 }  // namespace flag
 
 // Where a stored value lies (extents.h).
@@ -176,7 +177,7 @@ struct alignas(kCacheLine) Record {
   std::uint8_t dependencies;  // edges used
   std::uint32_t args_size;
   std::uint32_t result_size;
-  std::uint64_t result_word;
+  std::uint64_t result_word;  // of a producer: the number of its stream
 
   // -- line 1: arguments, or where they lie
   alignas(kCacheLine) std::byte args_inline[kArgsInlineMax];

@@ -30,6 +30,7 @@ enum class Kind : std::uint32_t {
   EndCancelled,  // c a running task that was cancelled by force: end its process; no reply
   LeaseLedger,  // -> a participant
   LeaseSegment,  // a participant -> a segment
+  LeaseStream,  // -> a stream
   LeaseHolds,  // a number of the segment in the process's hold table -> a segment
   OpenClass,  // a ClassKind, text: demand, then name; c creation record -> a class
   OpenRing,  // a participant, b class -> c heap offset of the ring

@@ -225,10 +225,11 @@ std::size_t count_refs(const A& argument) {
   }
 }
 
-// Encodes a call's arguments and hands it to `submit(call, writer, bytes, encode_again, context)`.
+// Encodes a call's arguments (`stream`: as in Call) and hands it to `submit(call, writer, bytes,
+// encode_again, context)`.
 template <class... P, class Submit, class... A>
 auto submit_arguments(const FunctionInfo& function, const TaskOptions* options,
-                      const Submit& submit, const A&... arguments) {
+                      std::uint32_t* stream, const Submit& submit, const A&... arguments) {
   const auto encode_all = [&](Writer& writer) { (encode_argument<P>(writer, arguments), ...); };
   using EncodeAll = decltype(encode_all);
   std::array<RefAddress, sizeof...(A) + 1> one_each;
@@ -244,7 +245,7 @@ auto submit_arguments(const FunctionInfo& function, const TaskOptions* options,
   small[0] = {};  // a call without arguments writes nothing, and compilers warn of passing that on
   Writer writer(small, sizeof small);
   encode_all(writer);
-  const Call call{&function, options, waits_for, waits_for_count};
+  const Call call{&function, options, waits_for, waits_for_count, stream};
   return submit(
       call, writer, small,
       [](void* context, Writer& again) { (*static_cast<EncodeAll*>(context))(again); },

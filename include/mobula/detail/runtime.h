@@ -75,6 +75,7 @@ struct Call {
   const TaskOptions* options = nullptr;  // nullptr: the defaults
   const RefAddress* waits_for = nullptr;  // refs whose values are arguments
   std::size_t waits_for_count = 0;
+  std::uint32_t* stream = nullptr;  // not nullptr: it is a producer, and this gets its stream
 };
 
 // `writer` holds the encoded arguments, if they fit; otherwise encode_again writes them into a
@@ -142,6 +143,63 @@ Bytes get_bytes(RefAddress address, std::uint64_t session, std::optional<Duratio
 std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t num_returns,
                                    std::optional<Duration> timeout);
 
+// ---- Streams.
+
+struct StreamAddress {
+  RefAddress producer;
+  std::uint32_t stream = 0;
+};
+
+// What a Sink is without its type. Numbers count all items that ever went through the stream.
+struct SinkState {
+  std::uint32_t stream = 0;
+  std::uint64_t next = 0;  // number of the item that is pushed next
+  std::uint64_t pushed = 0;  // those before it were pushed by an attempt that died
+  std::uint64_t oldest = 0;  // all before it have been read, as far as we know
+  std::uint64_t unread_bytes = 0;  // of stored items from there on
+};
+// Waits for room. Throws StreamStopped, TaskCancelledError, and what put throws.
+void push_item(SinkState& sink, const Writer& writer, const std::byte* bytes,
+               EncodeAgain encode_again, void* context);
+
+// An item that was taken, where it lies; no other reader gets it. Given back with what it holds
+// when it goes.
+class TakenItem {
+ public:
+  TakenItem() = default;
+  TakenItem(std::uint32_t stream, std::uint64_t number) : stream_(stream), number_(number) {}
+  TakenItem(const TakenItem&) = delete;
+  TakenItem& operator=(TakenItem&& other) noexcept {
+    std::swap(stream_, other.stream_);
+    std::swap(number_, other.number_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(pin_, other.pin_);
+    return *this;
+  }
+  ~TakenItem() {
+    if (stream_ != kNone) give_back();
+  }
+  Reader reader() const { return Reader(data_, size_); }
+
+ private:
+  friend bool take_item(StreamAddress address, std::uint64_t session,
+                        std::optional<Duration> timeout, TakenItem& item);
+  static constexpr std::uint32_t kNone = 0xffffffff;
+  void give_back() noexcept;
+
+  std::uint32_t stream_ = kNone;
+  std::uint64_t number_ = 0;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  Pin pin_;
+};
+// Waits for the next item. False: there will be none. Throws the producer's error once all items
+// before it are taken, and GetTimeoutError.
+bool take_item(StreamAddress stream, std::uint64_t session, std::optional<Duration> timeout,
+               TakenItem& item);
+void stop_stream(StreamAddress stream, std::uint64_t session);
+
 // ---- Writable objects.
 
 struct OpenBuffer {
@@ -203,6 +261,7 @@ class Execution {
 
   // The call is answered by what this returns, not by result(). After all arguments were read.
   OpenCall* open_call();
+  SinkState open_sink();  // of the producer's stream
 
   // The actor's object; set by its creation.
   static void* instance();
