@@ -35,6 +35,8 @@ enum class ErrorCode : std::uint32_t {
   kVersionMismatch,
   kPendingCallsLimit,
   kDecode,
+  kActorNotFound,
+  kActorAlreadyExists,
 };
 
 class Error : public std::exception {
@@ -102,6 +104,8 @@ MOBULA_ERROR(AuthenticationError, kAuthentication)
 MOBULA_ERROR(VersionMismatchError, kVersionMismatch)
 MOBULA_ERROR(PendingCallsLimitError, kPendingCallsLimit)
 MOBULA_ERROR(DecodeError, kDecode)  // bytes that do not make a value of the type asked for
+MOBULA_ERROR(ActorNotFoundError, kActorNotFound)  // no living actor of that name and class
+MOBULA_ERROR(ActorAlreadyExistsError, kActorAlreadyExists)  // its name is another one's
 #undef MOBULA_ERROR
 
 // The worker that ran the task died, and no retries were left.

@@ -86,9 +86,9 @@ bool Node::start(const wire::Message& message) {
   log_to_driver_ = (message.d & wire::kStartLogs) != 0;
 
   limit_memory(message);
-  const std::string_view text = message.text_view();
-  const std::size_t folder_at = std::min(text.find('\0'), text.size());
-  auto amounts = wire::parse_amounts(text.substr(0, folder_at));
+  const wire::Fields settings = wire::split(message.text_view());
+  auto amounts = wire::parse_amounts(wire::field(settings, 0));
+  namespace_ = wire::field(settings, 2);
   const auto spill_limit = amounts.extract(wire::kSettingSpillLimit);
   amounts["object_store_memory"] = static_cast<double>(message.c);
   auto parsed = core::ResourceAmounts::parse(amounts);
@@ -114,7 +114,7 @@ bool Node::start(const wire::Message& message) {
   const auto disk = static_cast<std::uint64_t>(
       spill_limit.empty() ? kAllThereIs : std::min(spill_limit.mapped(), kAllThereIs));
   if (disk > 0) {
-    std::string folder(text.substr(std::min(folder_at + 1, text.size())));
+    std::string folder(wire::field(settings, 1));
     if (folder.empty()) folder = Spiller::default_folder();
     if (const std::string problem = Spiller::problem_with(folder); !problem.empty())
       throw std::runtime_error("Config.spill_directory: " + problem);
@@ -128,6 +128,7 @@ bool Node::start(const wire::Message& message) {
   memory_.process(*self).pid = static_cast<std::uint32_t>(::getpid());
   recovery_ = std::make_unique<Recovery>(memory_, *tables_, *objects_, *participant);
   waits_ = std::make_unique<WaitSurvey>(memory_, *tables_);
+  monitors_ = std::make_unique<Monitors>(memory_, *tables_, *participant, *recovery_);
   const auto driver = tables_->open_process(shm::ProcessRole::Driver);
   MOBULA_CHECK(driver == kDriverProcess);
   memory_.process(kDriverProcess).pid = static_cast<std::uint32_t>(driver_pid);

@@ -190,8 +190,8 @@ class WorkerLoop {
   // Runs what the rings hold, each in turn; true if anything was run.
   bool run_ready(std::uint32_t id, shm::SchedulingClass& cls) {
     bool any = false;
-    if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill))
-      return false;  // nothing runs after kill()
+    if (is_actor_ && shm::is_doomed(cls.kill_request.load(std::memory_order_acquire)))
+      return false;  // nothing runs after kill() or exit_actor()
     for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
       for (int turn = 0; turn < kRingTurn; ++turn) {
@@ -201,7 +201,7 @@ class WorkerLoop {
         if (!address) break;
         any = true;
         run_one(cls, ring, address);
-        if (is_actor_ && (cls.kill_request.load(std::memory_order_acquire) & shm::kKill))
+        if (is_actor_ && shm::is_doomed(cls.kill_request.load(std::memory_order_acquire)))
           return false;
         if (spent_ || shared_.assigned_class.load(std::memory_order_relaxed) != id ||
             shared_.must_leave.load(std::memory_order_relaxed))
@@ -288,6 +288,8 @@ class WorkerLoop {
         continue;
       }
       if (run_ready(id, cls)) continue;
+      if (is_actor_ && (cls.kill_request.load(std::memory_order_relaxed) & shm::kLeave))
+        leave(kExitDone);
       if (should_leave() &&
           (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) ||
            rings_empty(cls))) {

@@ -92,7 +92,14 @@ struct Address {
   friend constexpr bool operator==(const Address&, const Address&) = default;
 };
 
-enum class Kind : std::uint8_t { Task, ActorCreate, ActorCall, Put, Join };
+enum class Kind : std::uint8_t {
+  Task,
+  ActorCreate,
+  ActorCall,
+  Put,
+  Join,
+  Monitor  // becomes Done when an actor dies for good; the daemon's
+};
 
 enum class ResultKind : std::uint8_t {
   None,  // nothing, or not there yet
