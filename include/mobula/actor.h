@@ -2,10 +2,14 @@
 // order of each caller.
 #pragma once
 
+#include <cstdint>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "mobula/detail/call.h"
+#include "mobula/detail/type_name.h"
 #include "mobula/error.h"
 #include "mobula/options.h"
 #include "mobula/ref.h"
@@ -188,16 +192,77 @@ class ActorFactory {
 template <class T>
 inline constexpr detail::ActorFactory<T> actor{};
 
+// ---- Names.
+
+// The handle of the actor that was created with this name (ActorOptions.name), in the given
+// namespace or, if that is empty, in the program's own. It counts like any other: the actor lives
+// as long as it. The actor's constructor need not have run.
+//
+// Throws ActorNotFoundError: there is none, or it is dead, or its last handle is gone, or it is not
+// a T. Throws Error: the name is empty, longer than 100 bytes, or has control characters.
+template <class T>
+ActorHandle<T> get_actor(const std::string& name, const std::string& namespace_ = {}) {
+  const detail::ActorAddress found = detail::find_actor(name, namespace_, type_name<T>());
+  return ActorHandle<T>(Ref<void>::own(found.creation), found.actor_class);
+}
+
+struct NamedActor {
+  std::string name;
+  std::string namespace_;
+};
+// Those that get_actor would find now, ordered by namespace and name: in the program's own
+// namespace, or in all.
+std::vector<NamedActor> list_named_actors(bool all_namespaces = false);
+
+// ---- Ends.
+
 struct KillOptions {
-  bool no_restart = true;  // false is not built yet, and refused
+  bool no_restart = true;  // false: only its process; it starts again if restarts are left
 };
 
-// Ends an actor at once; its pending and later calls fail with ActorDiedError. Throws Error.
+// Ends an actor at once; its pending and later calls fail with ActorDiedError. With no_restart =
+// false it is as if its process had crashed: the call that it runs fails with
+// ActorUnavailableError, unless max_task_retries repeats it, and those that wait go on with the new
+// life. Of one that is dead nothing happens. Throws Error.
 template <class T>
 void kill(const ActorHandle<T>& handle, KillOptions options = {}) {
-  if (!options.no_restart)
-    throw Error("kill: no_restart = false is not built yet; the actor lives on");
-  detail::kill_actor({handle.ready().address(), handle.actor_class()}, handle.ready().session());
+  detail::kill_actor({handle.ready().address(), handle.actor_class()}, handle.ready().session(),
+                     options.no_restart);
+}
+
+// In a method or constructor: the actor ends when that has returned, whose result counts. Calls
+// that have not begun fail with ActorDiedError, and no restart follows. The actor's destructor
+// runs. Throws Error outside of actors, and in threads that a method has started.
+void exit_actor();
+
+enum class DeathReason : std::uint32_t {
+  Crashed,  // its process was killed, exited or crashed, and no restart was left
+  Killed,  // mobula::kill
+  Left,  // exit_actor()
+  OutOfScope,  // its last handle went
+  ConstructorFailed,
+  NotStarted,  // no process could be had for it
+  OutOfMemory  // killed for want of memory, and no restart was left
+};
+
+// How an actor died for good.
+struct ActorDeath {
+  DeathReason reason = DeathReason::Crashed;
+  int signal = 0;  // that ended its last process; 0: none
+  int exit_code = 0;  // of its last process; meaningful when signal is 0
+  int restarts = 0;  // it had
+  std::uint32_t process_id = 0;  // of its last process; 0: it had none
+
+  std::string text() const;  // "its process 4711 was killed by SIGSEGV (Segmentation fault)"
+};
+
+// A Ref that is ready when the actor is dead for good; at once if it is already. It keeps no actor
+// alive, and costs nothing while it waits. It can be asked for as often as is liked, passed on, and
+// be an argument of a task, which then runs when the actor dies. Throws Error: the handle is empty.
+template <class T>
+Ref<ActorDeath> monitor(const ActorHandle<T>& handle) {
+  return Ref<ActorDeath>::own(detail::monitor_actor(
+      {handle.ready().address(), handle.actor_class()}, handle.ready().session()));
 }
 
 }  // namespace mobula

@@ -37,6 +37,8 @@ enum class ErrorCode : std::uint32_t {
   kDecode,
   kLibraryLoad,
   kStreamStopped,
+  kActorNotFound,
+  kActorAlreadyExists,
 };
 
 class Error : public std::exception {
@@ -106,6 +108,8 @@ MOBULA_ERROR(PendingCallsLimitError, kPendingCallsLimit)
 MOBULA_ERROR(StreamStopped, kStreamStopped)  // push: nobody reads the stream any more
 MOBULA_ERROR(DecodeError, kDecode)  // bytes that do not make a value of the type asked for
 MOBULA_ERROR(LibraryLoadError, kLibraryLoad)  // of Config.code_search_path
+MOBULA_ERROR(ActorNotFoundError, kActorNotFound)  // no living actor of that name and class
+MOBULA_ERROR(ActorAlreadyExistsError, kActorAlreadyExists)  // its name is another one's
 #undef MOBULA_ERROR
 
 // The worker that ran the task died, and no retries were left.

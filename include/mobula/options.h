@@ -40,8 +40,8 @@ enum class Lifetime { NonDetached, Detached };
 enum class Recovery { None, Replay };
 
 struct ActorOptions {
-  std::string name = {};  // not built yet
-  std::string namespace_ = {};  // not built yet
+  std::string name = {};  // for get_actor, up to 100 bytes; one living actor has it at a time
+  std::string namespace_ = {};  // of the name; empty: the program's (Config.namespace_)
   Lifetime lifetime = Lifetime::NonDetached;  // Detached: not built yet
   int max_restarts = 0;  // times its process is started anew after a crash; -1: without end
   int max_task_retries =
@@ -55,8 +55,12 @@ struct ActorOptions {
   std::optional<double> num_gpus = {};
   std::optional<double> memory = {};
   std::map<std::string, double> resources = {};
-  bool get_if_exists = false;  // not built yet
-  int max_pending_calls = -1;  // not built yet
+  // A handle of the actor that has the name, if there is one; ActorNotFoundError if that is of
+  // another class.
+  bool get_if_exists = false;
+  // Calls of one process that may wait or run at a time; one more throws PendingCallsLimitError.
+  // -1: without end.
+  int max_pending_calls = -1;
   RuntimeEnv runtime_env = {};  // not built yet
 };
 
@@ -82,7 +86,7 @@ struct Config {
   std::map<std::string, double> resources = {};  // the user's own; no name begins with "config."
   std::optional<std::uint64_t> object_store_memory =
       {};  // bytes; default 30 % of the machine's memory
-  std::string namespace_ = {};
+  std::string namespace_ = {};  // of actors' names; empty: "default"
   // Where objects go that do not fit into the store any more, in a file without a name. Empty:
   // TMPDIR, /tmp or /var/tmp, whichever is not memory itself.
   std::string spill_directory = {};

@@ -88,9 +88,9 @@ bool Node::start(const wire::Message& message) {
   local_ = (message.d & wire::kStartLocal) != 0;
 
   limit_memory(message);
-  const std::string_view text = message.text_view();
-  const std::size_t folder_at = std::min(text.find('\0'), text.size());
-  auto amounts = wire::parse_amounts(text.substr(0, folder_at));
+  const wire::Fields settings = wire::split(message.text_view());
+  auto amounts = wire::parse_amounts(wire::field(settings, 0));
+  namespace_ = wire::field(settings, 2);
   const auto spill_limit = amounts.extract(wire::kSettingSpillLimit);
   amounts["object_store_memory"] = static_cast<double>(message.c);
   auto parsed = core::ResourceAmounts::parse(amounts);
@@ -112,7 +112,7 @@ bool Node::start(const wire::Message& message) {
   cpu_set_t cpus;
   const int cores = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
   tables_ = std::make_unique<Tables>(memory_, session, static_cast<std::uint32_t>(cores));
-  open_object_memory(std::string(text.substr(std::min(folder_at + 1, text.size()))),
+  open_object_memory(std::string(wire::field(settings, 1)),
                      spill_limit.empty() ? kAllThereIs : spill_limit.mapped());
   const auto self = tables_->open_process(shm::ProcessRole::Daemon);
   const auto participant = tables_->open_participant(*self);
@@ -120,6 +120,7 @@ bool Node::start(const wire::Message& message) {
   memory_.process(*self).pid = static_cast<std::uint32_t>(::getpid());
   recovery_ = std::make_unique<Recovery>(memory_, *tables_, *objects_, *participant);
   waits_ = std::make_unique<WaitSurvey>(memory_, *tables_);
+  monitors_ = std::make_unique<Monitors>(memory_, *tables_, *participant, *recovery_);
   const auto driver = tables_->open_process(shm::ProcessRole::Driver);
   MOBULA_CHECK(driver == kDriverProcess);
   memory_.process(kDriverProcess).pid = static_cast<std::uint32_t>(driver_pid);

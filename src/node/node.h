@@ -20,7 +20,9 @@
 
 #include "core/memory_guard.h"
 #include "core/worker_allotment.h"
+#include "node/actor_names.h"
 #include "node/log_relay.h"
+#include "node/monitors.h"
 #include "node/object_memory.h"
 #include "node/recovery.h"
 #include "node/session_directory.h"
@@ -61,12 +63,14 @@ class Node {
     std::uint64_t tasks_done = 0;  // when it was last asked whether it has work
     std::optional<core::KillForMemory> killed_for;
     bool killed_by_us = false;
+    bool killed_once = false;  // by mobula::kill, which leaves the actor its restarts
     std::string log_name;
   };
   struct Actor {
     int max_restarts = 0;
     int max_task_retries = 0;
     core::ResourceAmounts demand;
+    std::uint64_t type = 0;  // key of its class
     int restarts = 0;
     int failed_starts = 0;
     core::Time attached_at{};  // when its newest process began to work
@@ -89,6 +93,11 @@ class Node {
   void open_class(std::uint32_t process, wire::Message& message);
   void open_callback_class(std::uint32_t process, wire::Message& message);
   void close_callback_class(std::uint32_t process);
+  void find_actor(std::uint32_t process, wire::Message& message);
+  void list_actors(wire::Message& message);
+  void monitor_actor(std::uint32_t process, wire::Message& message);
+  ActorName full_name(std::string_view name, std::string_view namespace_) const;
+  bool name_is_taken(const ActorName& name) const;
   void give_extent(std::uint32_t process, wire::Message& message);
   void report_object_memory(wire::Message& message);
   void report_resources(wire::Message& message);
@@ -114,6 +123,7 @@ class Node {
   void give_slot_back(std::uint32_t process, std::uint32_t cls);
   void actor_ended(std::uint32_t cls, const ProcessEnd& end, bool wanted);
   void restart_if_due(std::uint32_t cls, Actor& actor);
+  void kill_once(std::uint32_t cls, const Actor& actor);
   void actor_start_failed(std::uint32_t cls, const ProcessEnd& end);
   void bury_actor(std::uint32_t cls, shm::Death cause, const ProcessEnd& end);
   void close_actors_without_creation(std::uint32_t process);
@@ -155,6 +165,7 @@ class Node {
   std::unique_ptr<ObjectMemory> objects_;
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<WaitSurvey> waits_;
+  std::unique_ptr<Monitors> monitors_;
   std::uint64_t deadlocks_ = 0;  // found so far
   core::WorkerAllotment allotment_;
   std::deque<core::WorkerEvent> facts_;  // not stepped yet
@@ -172,6 +183,8 @@ class Node {
   std::size_t forks_ordered_ = 0;  // and not answered
   std::map<std::uint32_t, Worker> workers_;  // by process
   std::map<std::uint32_t, Actor> actors_;  // by class
+  ActorNames names_;
+  std::string namespace_;  // of who names none
   std::map<std::string, std::uint32_t> task_classes_;  // by demand
   std::map<std::uint32_t, std::uint32_t> callback_classes_;  // by process
   std::map<std::uint32_t, std::uint64_t> depths_;  // last sampled, of task classes

@@ -1,4 +1,4 @@
-// The life of actors: restarts, kill, the last handle, burial.
+// The life of actors: names, restarts, kill, the last handle, burial.
 #include "node/node.h"
 
 #include <algorithm>
@@ -17,7 +17,102 @@ constexpr int kQuickDeathsFree = 3;
 constexpr core::Time kFirstPause = std::chrono::milliseconds(10);
 constexpr core::Time kLongestPause = std::chrono::seconds(2);
 
+ActorDeath told(const shm::DeathNote& note, int restarts) {
+  const auto reason = [&] {
+    switch (shm::DeathCause::unpack(note.cause).death) {
+      case shm::Death::Killed: return DeathReason::Killed;
+      case shm::Death::Left: return DeathReason::Left;
+      case shm::Death::OutOfScope: return DeathReason::OutOfScope;
+      case shm::Death::ConstructorFailed: return DeathReason::ConstructorFailed;
+      case shm::Death::NotStarted: return DeathReason::NotStarted;
+      case shm::Death::OutOfMemory: return DeathReason::OutOfMemory;
+      default: return DeathReason::Crashed;
+    }
+  };
+  return {reason(), note.signal, note.exit_code, restarts, note.pid};
+}
+
 }  // namespace
+
+// ---- Names.
+
+ActorName Node::full_name(std::string_view name, std::string_view space) const {
+  return {space.empty() ? namespace_ : std::string(space), std::string(name)};
+}
+
+bool Node::name_is_taken(const ActorName& name) const {
+  const auto actor = name.name.empty() ? std::nullopt : names_.find(name);
+  return actor && !shm::is_meant_to_end(memory_.scheduling_class(*actor).kill_request.load());
+}
+
+// A hold on its creation comes with the answer, so that the actor does not end before the handle is
+// made.
+void Node::find_actor(std::uint32_t process, wire::Message& message) {
+  const std::string text(message.text_view());
+  const wire::Fields fields = wire::split(text);
+  const ActorName name = full_name(wire::field(fields, 0), wire::field(fields, 1));
+  message.text_size = 0;
+  const auto not_found = [&] {
+    refuse(message, wire::Status::NotFound,
+           "there is no actor \"" + name.name + "\" in the namespace \"" + name.namespace_ +
+               "\": none was created, or it is dead");
+  };
+  const auto id = names_.find(name);
+  if (!id) return not_found();
+  const shm::SchedulingClass& cls = memory_.scheduling_class(*id);
+  if (actors_.at(*id).type != message.c) {
+    return refuse(message, wire::Status::OtherClass,
+                  "the actor \"" + name.name + "\" in the namespace \"" + name.namespace_ +
+                      "\" is of class " + cls.name + ", which is not the one asked for");
+  }
+  const auto creation = shm::Address::unpack(cls.creation.load());
+  const std::uint64_t state = memory_.record(creation.slot).state.load(std::memory_order_acquire);
+  const bool submitted = shm::word::generation(state) == creation.generation &&
+                         shm::word::state(state) != shm::State::Free;
+  if (!submitted && !shm::is_meant_to_end(cls.kill_request.load()))
+    return refuse(message, wire::Status::Later, "its creator is about to submit it");
+  if (!recovery_->give_hold(process, message.b, creation, &cls.kill_request)) return not_found();
+  message.a = *id;
+  message.c = creation.packed();
+}
+
+void Node::list_actors(wire::Message& message) {
+  const std::string text(message.text_view());
+  const wire::Fields fields = wire::split(text);
+  const bool everywhere = message.a == 1;
+  const ActorName last{std::string(wire::field(fields, 0)), std::string(wire::field(fields, 1))};
+  std::vector<std::string> found;
+  std::size_t size = 0;
+  message.a = 0;
+  for (auto it = names_.all().upper_bound(last); it != names_.all().end(); ++it) {
+    const ActorName& name = it->first;
+    if ((!everywhere && name.namespace_ != namespace_) || !name_is_taken(name)) continue;
+    size += name.namespace_.size() + name.name.size() + 2;
+    if (size > wire::kTextMax) {
+      message.a = 1;
+      break;
+    }
+    found.push_back(name.namespace_);
+    found.push_back(name.name);
+  }
+  message.set_text(wire::join(found));
+}
+
+void Node::monitor_actor(std::uint32_t process, wire::Message& message) {
+  const auto it = actors_.find(message.a);
+  if (it == actors_.end()) return refuse(message, wire::Status::Invalid, "there is no such actor");
+  const auto record = monitors_->record_of(message.a);
+  if (!record)
+    return refuse(message, wire::Status::Limit, "no memory is left for records of tasks");
+  if (it->second.dead)
+    monitors_->actor_died(message.a,
+                          told(memory_.scheduling_class(message.a).death, it->second.restarts));
+  if (!recovery_->give_hold(process, message.b, *record, nullptr))
+    return refuse(message, wire::Status::Invalid, "no such line of the table of held objects");
+  message.c = record->packed();
+}
+
+// ---- Lives and deaths.
 
 void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
   const auto it = actors_.find(id);
@@ -25,6 +120,7 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
   Actor& actor = it->second;
   actor.worker = shm::kNone;
   shm::SchedulingClass& cls = memory_.scheduling_class(id);
+  cls.kill_request.fetch_and(~shm::kKillOnce);
   if (!wanted && (actor.max_restarts < 0 || actor.restarts < actor.max_restarts)) {
     ++actor.restarts;
     cls.restarts.store(static_cast<std::uint32_t>(actor.restarts));
@@ -40,11 +136,14 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
     restart_if_due(id, actor);
     return;
   }
-  const shm::Death cause =
-      (cls.kill_request.load() & shm::kKill)                  ? shm::Death::Killed
-      : end.exit_code == wire::kExitConstructorFailed         ? shm::Death::ConstructorFailed
-      : actor.ending && end.signal == 0 && end.exit_code == 0 ? shm::Death::OutOfScope
-                                                              : shm::Death::Crashed;
+  const std::uint64_t request = cls.kill_request.load();
+  const bool orderly = end.signal == 0 && end.exit_code == 0;
+  const shm::Death cause = (request & shm::kKill) ? shm::Death::Killed
+                           : end.exit_code == wire::kExitConstructorFailed
+                               ? shm::Death::ConstructorFailed
+                           : orderly && (request & shm::kLeave) ? shm::Death::Left
+                           : orderly && actor.ending            ? shm::Death::OutOfScope
+                                                                : shm::Death::Crashed;
   bury_actor(id, cause, end);
 }
 
@@ -77,6 +176,8 @@ void Node::bury_actor(std::uint32_t id, shm::Death cause, const ProcessEnd& end)
   std::atomic_thread_fence(
       std::memory_order_seq_cst);  // before we empty the rings (see submit_call)
   recovery_->fail_calls(id);
+  monitors_->actor_died(id, told(cls.death, actor.restarts));
+  names_.forget(id);
   step(core::ClassClosed{{id}});
 }
 
@@ -99,13 +200,14 @@ void Node::serve_actors() {
       if ((request & shm::kLastHandleGone) && actor.worker == shm::kNone) over.push_back(id);
       continue;
     }
-    if (request == 0) {
+    if (request & shm::kKillOnce) kill_once(id, actor);
+    if (!shm::is_meant_to_end(request)) {
       restart_if_due(id, actor);
       continue;
     }
     if (actor.worker == shm::kNone) {  // not started, or between two lives
-      if (request & shm::kKill)
-        bury_actor(id, shm::Death::Killed, {});
+      if (shm::is_doomed(request))
+        bury_actor(id, (request & shm::kKill) ? shm::Death::Killed : shm::Death::Left, {});
       else if (request & shm::kConstructorFailed)
         bury_actor(id, shm::Death::ConstructorFailed, {});
       else if (depth_of(id) == 0)
@@ -117,7 +219,7 @@ void Node::serve_actors() {
       // Its process may not be known yet; then at a later look.
       busy_ = true;
       kill_worker(worker);
-    } else if (!actor.ending) {
+    } else if (!(request & shm::kLeave) && !actor.ending) {
       actor.ending = true;
       memory_.process(actor.worker).must_leave.store(1, std::memory_order_seq_cst);
       wake(actor.worker);
@@ -126,9 +228,25 @@ void Node::serve_actors() {
   for (const std::uint32_t id : over) {
     // No handle is left that could name the class: its entry serves the next actor.
     actors_.erase(id);
+    monitors_->forget(id);
     memory_.scheduling_class(id).state.store(static_cast<std::uint32_t>(shm::ClassState::Free));
     tables_->close_class(id);
   }
+}
+
+// It may have restarts left. Without a process it is starting again already; one that has not
+// joined is ended at a later look, since no restart is spent on a failed start.
+void Node::kill_once(std::uint32_t id, const Actor& actor) {
+  if (actor.worker != shm::kNone) {
+    Worker& worker = workers_.at(actor.worker);
+    if (!worker.joined || worker.pidfd < 0) {
+      busy_ = true;
+      return;
+    }
+    worker.killed_once = true;
+    kill_worker(worker);
+  }
+  memory_.scheduling_class(id).kill_request.fetch_and(~shm::kKillOnce);
 }
 
 bool Node::an_actor_waits() const {

@@ -116,6 +116,9 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
     case wire::Kind::LeaseStream:
       return give(message.a, tables_->lease_stream(process), "no memory is left for streams");
     case wire::Kind::OpenClass: message.set_text(asked); return open_class(process, message);
+    case wire::Kind::FindActor: message.set_text(asked); return find_actor(process, message);
+    case wire::Kind::ListActors: message.set_text(asked); return list_actors(message);
+    case wire::Kind::Monitor: return monitor_actor(process, message);
     case wire::Kind::OpenRing:
       if (!owns(message.a) || message.b >= tables_->class_limit())
         return refuse(message, wire::Status::Invalid, "no such ring");
@@ -148,7 +151,9 @@ void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
   cls.kill_request.store(0);
   cls.restarts.store(0);
   cls.death = {};
+  cls.pending_calls_max = -1;
   copy_text(cls.name, "");
+  copy_text(cls.given_name, "");
   copy_text(cls.demand_text, "");
 }
 
@@ -185,14 +190,18 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   if (message.a == static_cast<std::uint32_t>(shm::ClassKind::Callback))
     return open_callback_class(process, message);
   const std::string text(message.text_view());
+  const wire::Fields fields = wire::split(text);
   const bool is_actor = message.a == static_cast<std::uint32_t>(shm::ClassKind::Actor);
-  const std::size_t split = is_actor ? text.rfind("\n") : std::string::npos;
-  const std::string demand_text = is_actor ? text.substr(0, split) : text;
+  const std::string demand_text(wire::field(fields, 0));
+  const std::string_view actor_class = wire::field(fields, wire::kActorClass);
+  const ActorName name =
+      full_name(wire::field(fields, wire::kActorName), wire::field(fields, wire::kActorNamespace));
+  const std::string pending_calls(wire::field(fields, wire::kActorPendingCalls));
+  const std::string type(wire::field(fields, wire::kActorType));
   const auto restarts = static_cast<int>(message.b);
   const std::uint64_t creation = message.c;
   if (is_actor &&
-      (split == std::string::npos ||
-       shm::Address::unpack(creation).slot / shm::kRecordsPerSegment >= shm::kSegmentsMax)) {
+      shm::Address::unpack(creation).slot / shm::kRecordsPerSegment >= shm::kSegmentsMax) {
     return refuse(message, wire::Status::Invalid, "the creation of the actor is no record");
   }
   const auto retries = static_cast<int>(static_cast<std::int64_t>(message.d));
@@ -202,6 +211,12 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
       message.a = known->second;
       return;
     }
+  }
+  if (is_actor && name_is_taken(name)) {
+    return refuse(message, wire::Status::Exists,
+                  "there is an actor \"" + name.name + "\" in the namespace \"" + name.namespace_ +
+                      "\" already; mobula::get_actor gives its handle, and so does "
+                      "ActorOptions.get_if_exists");
   }
   auto parsed = core::ResourceAmounts::parse(wire::parse_amounts(demand_text));
   if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
@@ -216,7 +231,9 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   shm::SchedulingClass& cls = memory_.scheduling_class(*id);
   cls.attention.store(1);
   cls.creation.store(creation);
-  copy_text(cls.name, is_actor ? text.substr(split + 1) : demand.describe());
+  cls.pending_calls_max = is_actor ? std::atoi(pending_calls.c_str()) : -1;
+  copy_text(cls.name, is_actor ? actor_class : demand.describe());
+  copy_text(cls.given_name, is_actor ? name.name : "");
   copy_text(cls.demand_text, demand_text);
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
   recovery_->open_class_ring(*id);
@@ -226,6 +243,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     actor.max_restarts = restarts;
     actor.max_task_retries = retries;
     actor.demand = demand;
+    actor.type = std::strtoull(type.c_str(), nullptr, 10);
   }
   rejected_.clear();
   // In local mode an actor is judged by its demand, and no process is to be started for it.
@@ -242,6 +260,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
             ". Ask for less, or give the node more (Config.num_cpus, num_gpus, resources)");
   }
   if (!is_actor) task_classes_[demand_text] = *id;
+  if (is_actor && !name.name.empty()) names_.give(name, *id);
   message.a = *id;
 }
 

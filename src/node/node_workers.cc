@@ -256,7 +256,8 @@ void Node::worker_exited(std::uint32_t process, int status) {
     Actor& actor = actors_.at(*worker.actor);
     shm::SchedulingClass& cls = memory_.scheduling_class(*worker.actor);
     // Without a handle there is no creation to run again.
-    wanted = cls.kill_request.load() != 0 || end.exit_code == wire::kExitConstructorFailed;
+    wanted = shm::is_meant_to_end(cls.kill_request.load()) ||
+             end.exit_code == wire::kExitConstructorFailed;
     fate = Recovery::ActorFate{
         !wanted && (actor.max_restarts < 0 || actor.restarts < actor.max_restarts),
         actor.max_task_retries};

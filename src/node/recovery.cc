@@ -99,16 +99,41 @@ void Recovery::resolve_hold(std::uint32_t process, std::uint32_t participant) {
                                   : memory_.record(container.slot).refs_released;
     released = intent.entry.load() + (applied ? 1 : 0);
   } else {
-    const std::uint32_t line = intent.entry.load();
-    const std::uint32_t segment =
-        memory_.process(process).hold_segments[line / shm::kHoldsPerSegment].load();
-    shm::HoldEntry& entry =
-        reinterpret_cast<shm::HoldEntry*>(memory_.segment(segment))[line % shm::kHoldsPerSegment];
+    shm::HoldEntry& entry = *hold_line(process, intent.entry.load());
     const bool held = (op == shm::HoldOp::Hold) == applied;
     entry.record.store(held ? intent.record.load() : 0);
     if (!held) entry.container.store(0);
   }
   shm::holds::close(memory_.participant(participant));
+}
+
+shm::HoldEntry* Recovery::hold_line(std::uint32_t process, std::uint32_t line) {
+  const std::uint32_t number = line / shm::kHoldsPerSegment;
+  if (number >= shm::kHoldSegmentsMax) return nullptr;
+  const std::uint32_t segment = memory_.process(process).hold_segments[number].load();
+  if (segment == shm::kNone) return nullptr;
+  return &reinterpret_cast<shm::HoldEntry*>(memory_.segment(segment))[line % shm::kHoldsPerSegment];
+}
+
+bool Recovery::give_hold(std::uint32_t process, std::uint32_t line, Address address,
+                         const std::atomic<std::uint64_t>* kill_request) {
+  shm::HoldEntry* const entry = hold_line(process, line);
+  if (!entry) return false;
+  Record& record = memory_.record(address.slot);
+  shm::holds::open(memory_.participant(me_), shm::HoldOp::Hold, address, line);
+  // The count before the request: if nobody had closed it, and nobody says that the last handle is
+  // gone, then it is this actor's record, and if the count is the same still, it stays that.
+  std::uint64_t seen = record.refs.load(std::memory_order_acquire);
+  bool held = false;
+  do {
+    if (shm::holds::is_closed(seen) ||
+        (kill_request && shm::is_meant_to_end(kill_request->load(std::memory_order_seq_cst))))
+      break;
+    held = shm::holds::try_hold(memory_, me_, record, seen);
+  } while (!held);
+  if (held) entry->record.store(address.packed(), std::memory_order_release);
+  shm::holds::close(memory_.participant(me_));
+  return held;
 }
 
 void Recovery::release_hold(Address record) {

@@ -59,12 +59,19 @@ class Recovery final : public shm::ReadySink {
   // canceller died, or since a task that died so had submitted them.
   std::vector<shm::Address> take_condemned() { return std::exchange(condemned_, {}); }
 
+  // Gives a process, which may have none yet, a hold on a record, written into this line of its
+  // hold table. False: there is no such line, or the record is an actor's creation and nobody has a
+  // handle to it any more, as `kill_request` or the record says.
+  bool give_hold(std::uint32_t process, std::uint32_t line, shm::Address record,
+                 const std::atomic<std::uint64_t>* kill_request);
+
   // Fails a call that can never run; `number` is that of the note that says why.
   void fail_deadlocked(shm::Address call, std::uint64_t number);
 
   void publish(shm::Record& record, shm::Address address) override;
 
  private:
+  shm::HoldEntry* hold_line(std::uint32_t process, std::uint32_t line);
   void resolve_hold(std::uint32_t process, std::uint32_t participant);
   void settle_transfers(std::uint32_t process, bool all);
   void repair_open_calls(std::uint32_t process, const ProcessEnd& end, const ActorFate* actor);

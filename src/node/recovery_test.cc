@@ -668,6 +668,41 @@ TEST_CASE("a result may hold records of its own dead ledger, and an actor made t
   CHECK(world.memory.scheduling_class(actor).kill_request.load() == shm::kLastHandleGone);
 }
 
+TEST_CASE("a hold on an actor's creation is given until its last handle is gone or it is to end") {
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  const Address creation = world.driver.slot(3);
+  Record& record = world.make(creation, Kind::ActorCreate);
+  record.scheduling_class = actor;
+  world.set(creation, State::Done);
+  auto& request = world.memory.scheduling_class(actor).kill_request;
+  const std::uint32_t asker = world.worker.process;
+  world.tables.lease_holds(asker, 0);
+  const auto& line = reinterpret_cast<const shm::HoldEntry*>(
+      world.memory.segment(world.memory.process(asker).hold_segments[0].load()))[7];
+
+  CHECK_FALSE(world.recovery->give_hold(asker, shm::kHoldsPerSegment, creation, &request));
+  CHECK(world.recovery->give_hold(asker, 7, creation, &request));
+  CHECK(shm::holds::count(record.refs.load()) == 1);
+  CHECK(line.record.load() == creation.packed());
+
+  world.recovery->repair(asker, kCrash, nullptr);  // it dies before it knows of it
+  world.recovery->settle_orphans();
+  CHECK(shm::holds::count(record.refs.load()) == 0);
+
+  const std::uint32_t other = world.driver.process;
+  world.tables.lease_holds(other, 0);
+  request.store(shm::kKillOnce);
+  CHECK(world.recovery->give_hold(other, 1, creation, &request));
+  for (const std::uint64_t end : {shm::kKill, shm::kLeave, shm::kLastHandleGone}) {
+    request.store(end);
+    CHECK_FALSE(world.recovery->give_hold(other, 2, creation, &request));
+  }
+  request.store(0);
+  record.refs.store(shm::holds::make(shm::holds::kClosed, world.driver.participant, 5));
+  CHECK_FALSE(world.recovery->give_hold(other, 2, creation, &request));
+}
+
 TEST_CASE("an actor whose class was another's before does not end with that one's creator") {
   World world;
   const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);

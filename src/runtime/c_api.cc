@@ -501,7 +501,7 @@ int mobula_actor_kill(mobula_actor actor) {
   return guarded([&] {
     const RefHandle handle = handle_of(actor.ready);
     mobula::detail::kill_actor({handle.address, static_cast<std::uint32_t>(actor.opaque)},
-                               handle.session);
+                               handle.session, true);
   });
 }
 

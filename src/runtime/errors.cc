@@ -60,6 +60,9 @@ void register_standard() {
   add(typeid(DecodeError), &rethrow_as<DecodeError>);
   add(typeid(LibraryLoadError), &rethrow_as<LibraryLoadError>);
   add(typeid(StreamStopped), &rethrow_as<StreamStopped>);
+  add(typeid(PendingCallsLimitError), &rethrow_as<PendingCallsLimitError>);
+  add(typeid(ActorNotFoundError), &rethrow_as<ActorNotFoundError>);
+  add(typeid(ActorAlreadyExistsError), &rethrow_as<ActorAlreadyExistsError>);
   add(typeid(std::bad_alloc), [](const std::string&) { throw std::bad_alloc(); });
   add(typeid(int), [](const std::string& text) { throw std::atoi(text.c_str()); });
   add(typeid(std::string), [](const std::string& text) { throw text; });
@@ -91,6 +94,8 @@ template <class E>
     case ErrorCode::kDecode: throw_as<DecodeError>(message);
     case ErrorCode::kLibraryLoad: throw_as<LibraryLoadError>(message);
     case ErrorCode::kStreamStopped: throw_as<StreamStopped>(message);
+    case ErrorCode::kActorNotFound: throw_as<ActorNotFoundError>(message);
+    case ErrorCode::kActorAlreadyExists: throw_as<ActorAlreadyExistsError>(message);
     default: throw Error(message, code);
   }
 }
@@ -266,11 +271,13 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
   if (code == ErrorCode::kActorDied || code == ErrorCode::kActorUnavailable) {
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
     std::string what = "actor " + std::string(cls.name) + " ";
+    if (cls.given_name[0]) what += "\"" + std::string(cls.given_name) + "\" ";
     switch (cause.death) {
       case shm::Death::Killed: what += "was killed by mobula::kill"; break;
       case shm::Death::ConstructorFailed:
         what += "could not be constructed (get its handle's ready() for the cause)";
         break;
+      case shm::Death::Left: what += "left by itself (mobula::exit_actor)"; break;
       case shm::Death::OutOfScope: what += "has ended, since no handle to it was left"; break;
       case shm::Death::NotStarted:
         what +=
@@ -279,9 +286,11 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
         break;
       default: what += "died: its process " + std::to_string(error.pid) + " " + how();
     }
+    const bool meant = cause.death == shm::Death::Left || cause.death == shm::Death::Killed ||
+                       cause.death == shm::Death::OutOfScope;
     what += code == ErrorCode::kActorDied
-                ? "; the call " + task_name +
-                      " has no result. ActorOptions.max_restarts lets an actor start again"
+                ? "; the call " + task_name + " has no result" +
+                      (meant ? "" : ". ActorOptions.max_restarts lets an actor start again")
                 : "; it is started again, and the call " + task_name +
                       " may or may not have run (ActorOptions.max_task_retries repeats such calls)";
     throw_by_code(code, what);

@@ -363,9 +363,12 @@ std::string task_name(Process& process, shm::Record& record) {
   }
   if (const detail::FunctionInfo* function = find_function(record.function))
     return std::string(function->name);
-  return record.kind == shm::Kind::Put        ? "(put)"
-         : record.kind == shm::Kind::Callback ? "(then)"
-                                              : "(unknown)";
+  switch (record.kind) {
+    case shm::Kind::Put: return "(put)";
+    case shm::Kind::Callback: return "(then)";
+    case shm::Kind::Monitor: return "(monitor)";
+    default: return "(unknown)";
+  }
 }
 
 }  // namespace runtime
@@ -663,15 +666,17 @@ void fail_unclaimed(Ledger& ledger, shm::Record& record, shm::Address address,
 void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
                              shm::Address address) {
   fail_unclaimed(ledger, record, address, [&] {
-    const shm::DeathNote& note = process.memory().scheduling_class(record.scheduling_class).death;
-    // No cause yet: it was killed, and the daemon has not buried it.
+    // No cause yet: it was killed or has left, and the daemon has not buried it.
+    const shm::SchedulingClass& cls = process.memory().scheduling_class(record.scheduling_class);
+    const bool killed = cls.kill_request.load(std::memory_order_relaxed) & shm::kKill;
     const std::uint64_t cause =
-        note.cause ? note.cause : shm::DeathCause{shm::Death::Killed}.packed();
+        cls.death.cause ? cls.death.cause
+                        : shm::DeathCause{killed ? shm::Death::Killed : shm::Death::Left}.packed();
     record.error() = {static_cast<std::uint32_t>(ErrorCode::kActorDied),
                       0,
-                      note.signal,
-                      note.exit_code,
-                      note.pid,
+                      cls.death.signal,
+                      cls.death.exit_code,
+                      cls.death.pid,
                       record.scheduling_class,
                       cause};
     record.result_kind = shm::ResultKind::ErrorCode;
@@ -713,6 +718,8 @@ bool cancel_task(RefAddress ref, std::uint64_t session, bool force, bool recursi
   runtime::Process& process = runtime::require_process();
   const shm::Address address = runtime::to_shm(ref);
   shm::Record& record = process.memory().record(address.slot);
+  if (record.kind == shm::Kind::Monitor)
+    throw Error("cancel is for tasks and calls; a monitor ends with its actor, or is dropped");
   if (record.kind == shm::Kind::ActorCreate)
     throw Error("cancel is for tasks and calls; an actor is ended by mobula::kill");
   if (force && record.kind == shm::Kind::ActorCall) {

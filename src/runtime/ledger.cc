@@ -69,7 +69,7 @@ void Ledger::refill() {
 }
 
 void Ledger::dropped(std::uint32_t slot) {
-  if (recyclable(slot)) {
+  if (may_recycle(slot)) {
     recycle(slot);
   } else {
     stop_unread(slot);
@@ -139,11 +139,23 @@ bool Ledger::recyclable(std::uint32_t slot) {
   return process_.counts().refs(slot) == 0;
 }
 
+// An actor may be asked for by its name until this says that nobody can any more.
+bool Ledger::may_recycle(std::uint32_t slot) {
+  if (!recyclable(slot)) return false;
+  shm::Record& record = process_.memory().record(slot);
+  if (record.kind != shm::Kind::ActorCreate) return true;
+  const std::uint64_t refs = record.refs.load(std::memory_order_acquire);
+  // What a thread of ours got by name is counted here before its hold goes, and that changes
+  // `refs`.
+  return shm::holds::count(refs) == 0 && process_.counts().refs(slot) == 0 &&
+         shm::holds::close_count(process_.memory(), participant_, record, refs);
+}
+
 void Ledger::tidy(int budget) {
   for (int i = 0; i < budget && !limbo_.empty(); ++i) {
     const std::uint32_t slot = limbo_.front();
     limbo_.pop_front();
-    if (recyclable(slot)) {
+    if (may_recycle(slot)) {
       recycle(slot);
       continue;
     }
@@ -228,7 +240,7 @@ void Ledger::recycle_one(std::uint32_t slot) {
   if (const std::uint64_t refs = r.refs.load(std::memory_order_relaxed); refs != 0) {
     shm::holds::acknowledge(memory, refs,
                             participant_);  // its author may still ask whether its change happened
-    r.refs.store(0, std::memory_order_relaxed);
+    r.refs.store(shm::holds::reopened(refs), std::memory_order_release);
   }
   r.state.store(shm::word::make(generation, shm::State::Free), std::memory_order_release);
   shm::crash_point(shm::CrashPoint::RecycleFree);
@@ -283,7 +295,7 @@ void Ledger::end_actor(shm::Record& creation, shm::Address address) {
   if (LocalMode* local = process_.local())
     return local->last_handle_gone(address, creation.scheduling_class);
   shm::SchedulingClass& cls = process_.memory().scheduling_class(creation.scheduling_class);
-  cls.kill_request.fetch_or(shm::kLastHandleGone);
+  cls.kill_request.fetch_or(shm::kLastHandleGone);  // before the count is open again
   process_.daemon().ring(process_.memory().header());
 }
 

@@ -81,6 +81,7 @@ class Ledger final : public shm::ReadySink {
   void tidy_arguments(int budget);
   void take_returned();
   bool recyclable(std::uint32_t slot);
+  bool may_recycle(std::uint32_t slot);  // by this thread, at once
   void recycle(std::uint32_t slot);
   void recycle_one(std::uint32_t slot);
   void release_arguments(shm::Record& record);

@@ -130,9 +130,10 @@ class Report {
     if (at.extent >= count("extents")) return;  // half-written: it was recycled meanwhile
     MemoryReport::Object& object = report_.largest.emplace_back();
     const detail::FunctionInfo* function = runtime::find_function(record.function);
-    object.name = record.kind == shm::Kind::Put ? "(put)"
-                  : function                    ? std::string(function->name)
-                                                : "(unknown)";
+    object.name = record.kind == shm::Kind::Put       ? "(put)"
+                  : record.kind == shm::Kind::Monitor ? "(monitor)"
+                  : function                          ? std::string(function->name)
+                                                      : "(unknown)";
     object.size = at.size;
     object.is_arguments = is_arguments;
     object.on_disk = static_cast<shm::Residency>(memory_.extent(at.extent).residency.load()) !=

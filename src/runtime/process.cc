@@ -49,6 +49,9 @@ void throw_status(const wire::Message& message) {
     case wire::Status::Unschedulable: throw UnschedulableError(text);
     case wire::Status::OutOfDisk: throw OutOfDiskError(text);
     case wire::Status::ObjectLost: throw ObjectLostError(text);
+    case wire::Status::NotFound:
+    case wire::Status::OtherClass: throw ActorNotFoundError(text);
+    case wire::Status::Exists: throw ActorAlreadyExistsError(text);
     default: throw Error(text);
   }
 }
@@ -215,12 +218,28 @@ void HoldTable::release(Process& process, Ledger& me, std::uint32_t slot) {
   if (it == held_.end()) return;
   const Held held = it->second;
   held_.erase(it);
+  give_up(process, me, held);
+}
+
+void HoldTable::give_up(Process& process, Ledger& me, Held held) {
   shm::holds::open(me.shared(), shm::HoldOp::Release, held.record, held.line);
   shm::crash_point(shm::CrashPoint::ReleaseIntent);
-  shm::holds::change(process.memory(), me.participant(), process.memory().record(slot), -1);
+  shm::holds::change(process.memory(), me.participant(), process.memory().record(held.record.slot),
+                     -1);
   shm::crash_point(shm::CrashPoint::ReleaseCounted);
   clear_line(process, held.line);
   shm::holds::close(me.shared());
+}
+
+void HoldTable::adopt(Process& process, Ledger& me, shm::Address record, std::uint32_t line) {
+  process.counts().add(record.slot);
+  // Our own record needs no hold, and one of another's is enough. Counted first: without it the
+  // record may be recycled at once.
+  if (process.ledger_of(record.slot) || held_.contains(record.slot)) {
+    give_up(process, me, {line, record});
+  } else {
+    held_[record.slot] = {line, record};
+  }
 }
 
 Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role,
@@ -346,11 +365,28 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
   message.b = static_cast<std::uint32_t>(options.max_restarts);
   message.c = creation.packed();
   message.d = static_cast<std::uint64_t>(static_cast<std::int64_t>(options.max_task_retries));
-  message.set_text(
-      demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources) + "\n" +
-      std::string(type.substr(0, kTypeNameShown)));
+  message.set_text(wire::join(
+      {demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources),
+       std::string(type.substr(0, kTypeNameShown)), options.name, options.namespace_,
+       std::to_string(options.max_pending_calls), std::to_string(detail::hash_text(type))}));
   daemon_.demand(message);
   return message.a;
+}
+
+shm::Address Process::take_hold(wire::Message& message) {
+  Ledger& me = this_ledger();
+  const std::lock_guard lock(holds_.mutex);
+  const std::uint32_t line = holds_.take_line(*this, {});
+  message.b = line;
+  daemon_.ask(message);
+  if (message.status != wire::Status::Ok) {
+    holds_.clear_line(*this, line);
+    if (message.status == wire::Status::Later) return {};
+    throw_status(message);
+  }
+  const auto record = shm::Address::unpack(message.c);
+  holds_.adopt(*this, me, record, line);
+  return record;
 }
 
 }  // namespace mobula::runtime

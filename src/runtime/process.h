@@ -19,6 +19,7 @@
 
 #include "mobula/error.h"
 #include "mobula/options.h"
+#include "runtime/pending_calls.h"
 #include "runtime/store.h"
 #include "shm/holds.h"
 #include "shm/memory.h"
@@ -104,6 +105,9 @@ class HoldTable {
   // First and last ref of this process to a foreign record; under the mutex.
   void acquire(class Process& process, Ledger& me, shm::Address record);
   void release(class Process& process, Ledger& me, std::uint32_t slot);
+  // The line has a hold already, of which this process knows nothing yet: it becomes that of one
+  // ref more. Under the mutex.
+  void adopt(class Process& process, Ledger& me, shm::Address record, std::uint32_t line);
 
   std::mutex
       mutex;  // guards everything here, and the 0 <-> 1 transitions of counts of foreign records
@@ -114,6 +118,8 @@ class HoldTable {
     std::uint32_t line;
     shm::Address record;
   };
+  void give_up(class Process& process, Ledger& me, Held held);
+
   std::unordered_map<std::uint32_t, Held> held_;  // by slot
   std::vector<std::uint32_t> free_lines_;
   std::uint32_t lines_ = 0;  // ever used
@@ -171,6 +177,11 @@ class Process {
   std::uint32_t open_actor_class(const ActorOptions& options, std::string_view type,
                                  shm::Address creation);
 
+  // Asks the daemon for a hold on the record that its answer names in `c`, and counts one ref to
+  // that. Nothing: it is to be asked again a little later. Throws what a refusal stands for.
+  shm::Address take_hold(wire::Message& message);
+  PendingCalls& pending_calls() { return pending_calls_; }
+
  private:
   std::unique_ptr<shm::Memory> memory_;
   Connection daemon_;
@@ -183,6 +194,7 @@ class Process {
   std::unique_ptr<LocalMode> local_;
 
   std::unique_ptr<Callbacks> callbacks_;
+  PendingCalls pending_calls_;
 
   std::mutex ledgers_mutex_;
   std::vector<std::unique_ptr<Ledger>> ledgers_;

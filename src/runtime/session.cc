@@ -142,11 +142,15 @@ std::string settings_text(const Config& config) {
     add_resource(text, wire::kSettingSpillLimit, static_cast<double>(*config.spill_limit));
   if (config.spill_directory.find('\0') != std::string::npos)
     throw Error("Config.spill_directory contains a zero byte");
-  if (text.size() + 1 + config.spill_directory.size() > wire::kTextMax)
-    throw Error("Config.resources: too many or too long names");
-  if (config.spill_directory.empty()) return text;
+  detail::check_actor_name(config.namespace_, "Config.namespace_");
   std::error_code ignored;
-  return text + '\0' + std::filesystem::absolute(config.spill_directory, ignored).string();
+  const std::string folder =
+      config.spill_directory.empty()
+          ? ""
+          : std::filesystem::absolute(config.spill_directory, ignored).string();
+  text = wire::join({text, folder, config.namespace_.empty() ? "default" : config.namespace_});
+  if (text.size() > wire::kTextMax) throw Error("Config.resources: too many or too long names");
+  return text;
 }
 
 std::uint64_t store_size(const Config& config) {
@@ -347,6 +351,7 @@ TaskInfo this_task() {
   info.resources = wire::parse_amounts(cls.demand_text);
   if (frame->kind != shm::Kind::Task) {
     info.actor_id = runtime::hex(cls.creation.load());
+    info.actor_name = cls.given_name;
     info.restarted = cls.restarts.load() > 0;
   }
   return info;

@@ -72,8 +72,6 @@ void refuse_unbuilt(const TaskOptions& options) {
 }
 
 void refuse_unbuilt(const ActorOptions& options) {
-  if (!options.name.empty()) throw_not_built("ActorOptions.name");
-  if (!options.namespace_.empty()) throw_not_built("ActorOptions.namespace_");
   if (options.lifetime != Lifetime::NonDetached) throw_not_built("ActorOptions.lifetime");
   if (options.recovery != Recovery::None) throw_not_built("ActorOptions.recovery");
   if (options.checkpoint_every != 0) throw_not_built("ActorOptions.checkpoint_every");
@@ -81,8 +79,6 @@ void refuse_unbuilt(const ActorOptions& options) {
   if (!options.concurrency_groups.empty()) throw_not_built("ActorOptions.concurrency_groups");
   if (options.allow_out_of_order_execution)
     throw_not_built("ActorOptions.allow_out_of_order_execution");
-  if (options.get_if_exists) throw_not_built("ActorOptions.get_if_exists");
-  if (options.max_pending_calls != -1) throw_not_built("ActorOptions.max_pending_calls");
   if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
     throw_not_built("ActorOptions.runtime_env");
 }
@@ -91,6 +87,19 @@ void refuse_unbuilt(const CallOptions& options) {
   if (!options.concurrency_group.empty()) throw_not_built("CallOptions.concurrency_group");
   if (options.max_task_retries) throw_not_built("CallOptions.max_task_retries");
   if (options.deadline) throw_not_built("CallOptions.deadline");
+}
+
+void check_names(const ActorOptions& options) {
+  check_actor_name(options.name, "ActorOptions.name");
+  check_actor_name(options.namespace_, "ActorOptions.namespace_");
+  if (options.name.empty() && !options.namespace_.empty())
+    throw Error("ActorOptions.namespace_ is given without a name");
+  if (options.name.empty() && options.get_if_exists)
+    throw Error("ActorOptions.get_if_exists is given without a name");
+  if (options.max_pending_calls < -1 || options.max_pending_calls == 0) {
+    throw Error("ActorOptions.max_pending_calls is " + std::to_string(options.max_pending_calls) +
+                "; it must be -1 (without end) or at least 1");
+  }
 }
 
 // Writes the arguments into the record or the store, and takes a ref to each ref among them until
@@ -233,7 +242,7 @@ Record& new_record(Ledger& ledger, Address address, shm::Kind kind, const Functi
 bool is_dead(const shm::SchedulingClass& cls) {
   return cls.state.load(std::memory_order_seq_cst) ==
              static_cast<std::uint32_t>(shm::ClassState::Dead) ||
-         (cls.kill_request.load(std::memory_order_relaxed) & shm::kKill);
+         shm::is_doomed(cls.kill_request.load(std::memory_order_relaxed));
 }
 
 // The daemon empties a dead actor's rings after it has marked the class; we look at the class after
@@ -298,8 +307,17 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   const ActorOptions& options = given ? *given : kDefaults;
   check_retries(options.max_restarts, "ActorOptions.max_restarts");
   check_retries(options.max_task_retries, "ActorOptions.max_task_retries");
+  check_names(options);
   refuse_unbuilt(options);
   Process& process = runtime::require_process();
+  if (options.get_if_exists) {
+    bool absent = false;
+    try {
+      return find_actor(options.name, options.namespace_, type, absent);
+    } catch (const ActorNotFoundError&) {
+      if (!absent) throw;  // otherwise it is made, unless somebody is faster
+    }
+  }
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Unsubmitted guard(ledger, address);
@@ -308,7 +326,12 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   record.scheduling_class = shm::kNone;
   // Kept for a restart, until the actor's last handle goes.
   place_arguments(ledger, record, {writer, bytes, again, context}, nullptr);
-  record.scheduling_class = process.open_actor_class(options, type, address);
+  try {
+    record.scheduling_class = process.open_actor_class(options, type, address);
+  } catch (const ActorAlreadyExistsError&) {
+    if (!options.get_if_exists) throw;
+    return submit_actor(call, given, type, writer, bytes, again, context);
+  }
   shm::crash_point(shm::CrashPoint::CreateOpened);
   guard.submitted();
   // The actor's process looks for the record that its class names; no ring carries it.
@@ -354,6 +377,8 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
   shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
   const Address address = ledger.allocate();
   Unsubmitted guard(ledger, address);
+  if (cls.pending_calls_max >= 0)
+    process.pending_calls().admit(process.memory(), actor.actor_class, address);
   Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
   record.scheduling_class = actor.actor_class;
   place_arguments(ledger, record, {writer, bytes, again, context},
@@ -410,16 +435,6 @@ void run_after(Duration delay, std::unique_ptr<Callback> callback) {
   const auto ns = static_cast<std::uint64_t>(delay.count());
   runtime::require_process().callbacks().after(std::min(now + ns, runtime::Callbacks::kNever - 1),
                                                std::move(callback));
-}
-
-void kill_actor(ActorAddress actor, std::uint64_t session) {
-  check_ref(actor.creation, session);
-  Process& process = runtime::require_process();
-  process.memory()
-      .scheduling_class(actor.actor_class)
-      .kill_request.fetch_or(shm::kKill, std::memory_order_seq_cst);
-  process.daemon().ring(process.memory().header());
-  if (LocalMode* local = process.local()) local->killed(to_shm(actor.creation));
 }
 
 OpenBuffer open_buffer(std::uint64_t size) {

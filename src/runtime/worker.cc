@@ -101,8 +101,8 @@ class WorkerLoop {
             (rings_empty(cls) && !owes_answers()));
   }
 
-  bool is_killed(shm::SchedulingClass& cls) const {
-    return is_actor_ && (cls.kill_request.load(std::memory_order_seq_cst) & shm::kKill);
+  bool is_doomed(shm::SchedulingClass& cls) const {
+    return is_actor_ && shm::is_doomed(cls.kill_request.load(std::memory_order_seq_cst));
   }
 
   bool has_cancels() const {
@@ -111,7 +111,7 @@ class WorkerLoop {
 
   // What an actor does between two calls. True: something was done.
   bool run_callbacks(shm::SchedulingClass& cls) {
-    if (!is_actor_ || is_killed(cls)) return false;
+    if (!is_actor_ || is_doomed(cls)) return false;
     if (has_cancels()) {
       cancels_seen_ = shared_.cancels.load(std::memory_order_seq_cst);
       run_cancel_hooks();
@@ -228,7 +228,7 @@ class WorkerLoop {
   // Runs what the rings hold, each in turn; true if anything was run.
   bool run_ready(std::uint32_t id, shm::SchedulingClass& cls) {
     bool any = false;
-    if (is_killed(cls)) return false;  // nothing runs after kill()
+    if (is_doomed(cls)) return false;  // nothing runs after kill() or exit_actor()
     const std::uint64_t daemons = cls.rings.load(std::memory_order_acquire);
     for (std::uint64_t at = daemons; at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
@@ -241,7 +241,7 @@ class WorkerLoop {
         if (!address) break;
         any = true;
         run_one(cls, ring, address);
-        if (is_killed(cls)) return false;
+        if (is_doomed(cls)) return false;
         if (spent_ || shared_.assigned_class.load(std::memory_order_relaxed) != id ||
             shared_.must_leave.load(std::memory_order_relaxed))
           return true;
@@ -332,13 +332,15 @@ class WorkerLoop {
       }
       const bool ran = run_ready(id, cls);
       if (run_callbacks(cls) || ran) continue;
+      if (is_actor_ && (cls.kill_request.load(std::memory_order_relaxed) & shm::kLeave))
+        leave(kExitDone);
       if (may_leave(cls)) leave(kExitDone);
       if (search(cls)) continue;
       const std::uint32_t rung = shared_.bell.value.load(std::memory_order_acquire);
       shm::doorbell::announce_sleep(cls, class_slot);
       shm::crash_point(shm::CrashPoint::SleepAnnounced);
-      const bool killed = is_killed(cls);
-      const bool stay = ((has_work(cls) || has_cancels()) && !killed) || may_leave(cls) ||
+      const bool doomed = is_doomed(cls);
+      const bool stay = ((has_work(cls) || has_cancels()) && !doomed) || may_leave(cls) ||
                         shared_.assigned_class.load(std::memory_order_seq_cst) != id;
       if (!stay) {
         ledger_.tidy_all();

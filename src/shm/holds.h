@@ -11,7 +11,12 @@
 // author's entry that the change was seen. The change happened exactly if the name is still there
 // or was noted. (Recoverable compare-and-swap, after Attiya, Ben-Baruch and Hendler, PODC 2018.)
 //
-//   refs word: count (24 bits) | participant (12) | sequence (28)
+// Who has no hold yet may be given one by the daemon alone, which finds actors by their names
+// (try_hold). So that this and the recycling of an actor's creation exclude each other, its owner
+// closes the count before it recycles it, by one swap, and leaves a word that was never there
+// before.
+//
+//   refs word: count (24 bits; all of them: closed) | participant (12) | sequence (28)
 #pragma once
 
 #include "shm/check.h"
@@ -24,7 +29,12 @@ namespace holds {
 
 inline constexpr std::uint64_t kSequenceMask = (1u << 28) - 1;
 
-constexpr std::uint32_t count(std::uint64_t refs) { return static_cast<std::uint32_t>(refs >> 40); }
+inline constexpr std::uint32_t kClosed = (1u << 24) - 1;
+
+constexpr bool is_closed(std::uint64_t refs) { return refs >> 40 == kClosed; }
+constexpr std::uint32_t count(std::uint64_t refs) {
+  return is_closed(refs) ? 0 : static_cast<std::uint32_t>(refs >> 40);
+}
 constexpr std::uint32_t author(std::uint64_t refs) {
   return static_cast<std::uint32_t>(refs >> 28) & 0xfffu;
 }
@@ -85,6 +95,33 @@ inline std::uint32_t change(const Memory& memory, std::uint32_t participant, Rec
                                           std::memory_order_acq_rel))
       return n;
   }
+}
+
+// For the daemon, with an intent opened: one hold more, unless the word has changed since `seen`
+// was read; then `seen` is what it is now.
+inline bool try_hold(const Memory& memory, std::uint32_t participant, Record& record,
+                     std::uint64_t& seen) {
+  const std::uint32_t seq =
+      memory.participant(participant).hold.sequence.load(std::memory_order_relaxed);
+  acknowledge(memory, seen, participant);
+  return record.refs.compare_exchange_strong(seen, make(count(seen) + 1, participant, seq),
+                                             std::memory_order_acq_rel);
+}
+
+// For the owner of the record, who has seen that nobody holds it: nobody will. False: somebody
+// does, or has, since `seen` was read.
+inline bool close_count(const Memory& memory, std::uint32_t participant, Record& record,
+                        std::uint64_t seen) {
+  HoldIntent& intent = memory.participant(participant).hold;
+  const std::uint32_t seq = (intent.sequence.load(std::memory_order_relaxed) + 1) & kSequenceMask;
+  intent.sequence.store(seq, std::memory_order_relaxed);
+  acknowledge(memory, seen, participant);
+  return record.refs.compare_exchange_strong(seen, make(kClosed, participant, seq),
+                                             std::memory_order_acq_rel);
+}
+// What a closed word becomes when its record is free: none that was there before.
+constexpr std::uint64_t reopened(std::uint64_t refs) {
+  return is_closed(refs) ? make(0, author(refs), sequence(refs)) : 0;
 }
 
 // For the daemon, when the thread is dead: did its opened change happen?

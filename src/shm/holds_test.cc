@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "shm/processes_test.h"
 
 namespace mobula::shm {
@@ -37,11 +40,11 @@ std::uint32_t count_of(const Memory& memory, std::uint32_t slot) {
 }
 
 TEST_CASE("a refs word keeps count, author and sequence apart") {
-  const std::uint64_t refs = holds::make((1u << 24) - 1, kParticipantsMax - 1, kSequences - 1);
-  CHECK(holds::count(refs) == (1u << 24) - 1);
+  const std::uint64_t refs = holds::make((1u << 24) - 2, kParticipantsMax - 1, kSequences - 1);
+  CHECK(holds::count(refs) == (1u << 24) - 2);
   CHECK(holds::author(refs) == kParticipantsMax - 1);
   CHECK(holds::sequence(refs) == kSequences - 1);
-  CHECK(refs == ~std::uint64_t{0});
+  CHECK(refs == ~(std::uint64_t{1} << 40));
 
   const std::uint64_t other = holds::make(1, 2, 3);
   CHECK(holds::count(other) == 1);
@@ -109,6 +112,69 @@ TEST_CASE(
       }
     }
   }
+}
+
+TEST_CASE("a closed count is nought, gives nobody a hold, and opens as a word that was not there") {
+  Session session;
+  const Memory& memory = session.memory();
+  const Shared<HoldEntry> lines(session, 1);
+  Record& record = memory.record(kSlot);
+  hold(memory, kBob, kSlot, lines.in(memory)[0]);
+  std::uint64_t seen = record.refs.load();
+  release(memory, kBob, kSlot, lines.in(memory)[0]);
+
+  CHECK_FALSE(holds::close_count(memory, kAnn, record, seen));  // somebody has changed it since
+  seen = record.refs.load();
+  CHECK(holds::close_count(memory, kAnn, record, seen));
+  CHECK(holds::is_closed(record.refs.load()));
+  CHECK(holds::count(record.refs.load()) == 0);
+  std::uint64_t old = seen;
+  CHECK_FALSE(holds::try_hold(memory, kBob, record, old));  // as who looked before it was closed
+  CHECK(holds::is_closed(old));
+  const std::uint64_t next = holds::reopened(record.refs.load());
+  CHECK(holds::count(next) == 0);
+  CHECK(next != seen);
+}
+
+TEST_CASE(
+    "of the owner who closes a count and somebody's first hold, one wins, in a race of both") {
+  Session session;
+  const Memory& memory = session.memory();
+  Record& record = memory.record(kSlot);
+  constexpr int kRounds = 20'000;
+  std::atomic<int> round{0};
+  std::atomic<int> done{0};
+  bool held = false;
+  std::thread finder([&] {
+    for (int i = 1; i <= kRounds; ++i) {
+      while (round.load() < i) spin_step(0);
+      holds::open(memory.participant(kBob), HoldOp::Hold, {kSlot, 1}, 0);
+      std::uint64_t seen = record.refs.load(std::memory_order_acquire);
+      held = false;
+      while (!held && !holds::is_closed(seen)) held = holds::try_hold(memory, kBob, record, seen);
+      holds::close(memory.participant(kBob));
+      done.store(i);
+    }
+  });
+  int both_or_none = 0;
+  for (int i = 1; i <= kRounds; ++i) {
+    round.store(i);
+    if (i % 3 == 0) spin_step(0);
+    const std::uint64_t seen = record.refs.load(std::memory_order_acquire);
+    const bool closed = holds::count(seen) == 0 && holds::close_count(memory, kAnn, record, seen);
+    while (done.load() < i) std::this_thread::yield();
+    both_or_none += closed == held;
+    if (held) {
+      holds::open(memory.participant(kBob), HoldOp::Release, {kSlot, 1}, 0);
+      holds::change(memory, kBob, record, -1);
+      holds::close(memory.participant(kBob));
+    } else {
+      record.refs.store(holds::reopened(record.refs.load()));
+    }
+  }
+  finder.join();
+
+  CHECK(both_or_none == 0);
 }
 
 TEST_CASE("an intent that was closed, or not opened yet, raises no question") {

@@ -195,7 +195,8 @@ enum class Death : std::uint8_t {
   ConstructorFailed,
   OutOfScope,
   NotStarted,
-  OutOfMemory
+  OutOfMemory,
+  Left
 };
 // A Death in one word, with what was known of memory: in a DeathNote and in the `detail` of a
 // CompactError.
@@ -221,9 +222,16 @@ struct DeathNote {
   std::uint32_t pid;
 };
 
+// What is asked of an actor's daemon, or told to it: bits of `kill_request`.
 inline constexpr std::uint64_t kKill = 1;
 inline constexpr std::uint64_t kLastHandleGone = 2;  // no handle names the actor any more
-inline constexpr std::uint64_t kConstructorFailed = 4;  // in local mode, where no process tells
+inline constexpr std::uint64_t kLeave = 4;  // it ends after the call that it runs (exit_actor)
+inline constexpr std::uint64_t kKillOnce = 8;  // end its process; it may start again
+inline constexpr std::uint64_t kConstructorFailed = 16;  // in local mode, where no process tells
+// It runs nothing more, and its process is about to end.
+constexpr bool is_doomed(std::uint64_t kill_request) { return kill_request & (kKill | kLeave); }
+// Its end is no accident: none of its restarts is for it.
+constexpr bool is_meant_to_end(std::uint64_t kill_request) { return kill_request & ~kKillOnce; }
 
 inline constexpr std::uint32_t kSleeperWords = 4;
 
@@ -234,6 +242,7 @@ struct alignas(kCacheLine) SchedulingClass {
   std::atomic<std::uint32_t> attached;  // workers
   std::atomic<std::uint32_t> attention;  // 1: the daemon wants to hear of the next submission
   std::atomic<std::uint64_t> rings;  // heap offset of the first RingHeader; 0: none
+  std::int32_t pending_calls_max;  // actor: of one process; -1: without end
 
   // Doorbell: bits of sleeping workers by class_slot; a waker clears a bit and so owns that
   // wake-up.
@@ -247,10 +256,11 @@ struct alignas(kCacheLine) SchedulingClass {
 
   alignas(kCacheLine)
       std::atomic<std::uint64_t> creation;  // actor: address of the record that creates it
-  std::atomic<std::uint64_t> kill_request;  // actor: kKill, kLastHandleGone, ..
+  std::atomic<std::uint64_t> kill_request;  // actor
   std::atomic<std::uint32_t> restarts;
   DeathNote death;
   char name[96];  // class name of an actor, or the resources of a task class, for messages
+  char given_name[104];  // actor: ActorOptions.name
   char demand_text[512];  // "CPU=1\n", cut if it is longer
 };
 

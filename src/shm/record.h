@@ -98,7 +98,8 @@ enum class Kind : std::uint8_t {
   ActorCall,
   Put,
   Join,
-  Callback  // what a process runs itself once its one edge is ticked off (runtime/callbacks.h)
+  Callback,  // what a process runs itself once its one edge is ticked off (runtime/callbacks.h)
+  Monitor  // becomes Done when an actor dies for good; the daemon's
 };
 
 enum class ResultKind : std::uint8_t {

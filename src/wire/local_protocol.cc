@@ -88,6 +88,23 @@ std::map<std::string, double> parse_amounts(std::string_view text) {
   return amounts;
 }
 
+std::string join(const std::vector<std::string>& fields) {
+  std::string text;
+  for (const std::string& one : fields) text.append(one).push_back('\0');
+  if (!text.empty()) text.pop_back();
+  return text;
+}
+
+Fields split(std::string_view text) {
+  Fields fields;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\0'), text.size());
+    fields.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return fields;
+}
+
 bool make_pair(int sockets[2]) {
   return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0;
 }

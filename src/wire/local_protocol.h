@@ -14,6 +14,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace mobula::wire {
 
@@ -22,8 +23,8 @@ enum class Kind : std::uint32_t {
   Welcome = 1,  // a process, b object capacity
   Reply,  // status, results
   // driver -> its new daemon, first of all: a Config.memory_threshold times kThresholdOne, c object
-  // capacity, d kStart... flags, text: resources and kSetting... amounts, 0, the folder for spilled
-  // objects; descriptors: the program, its arguments
+  // capacity, d kStart... flags, fields: resources and kSetting... amounts, the folder for spilled
+  // objects, the namespace of actors; descriptors: the program, its arguments
   Start,
   // process -> daemon
   Joined,  // mapped everything; no reply
@@ -32,7 +33,13 @@ enum class Kind : std::uint32_t {
   LeaseSegment,  // a participant -> a segment
   LeaseStream,  // -> a stream
   LeaseHolds,  // a number of the segment in the process's hold table -> a segment
-  OpenClass,  // a ClassKind, text: demand, then name; c creation record -> a class
+  OpenClass,  // a ClassKind, c creation record, b restarts, d retries of calls, fields: demand;
+  // of an actor its class, kActor... fields -> a class
+  FindActor,  // b a free line of the hold table, c key of its class; fields: name, namespace
+  // -> a class, c creation record, on which the line has a hold
+  ListActors,  // a 1: of all namespaces; fields: namespace and name of the last one seen, or none
+  // -> a 1: there are more; fields: namespace and name of each, in order
+  Monitor,  // a class, b a free line of the hold table -> c the record of its end, with a hold
   OpenRing,  // a participant, b class -> c heap offset of the ring
   GrowRing,  // c ring, a entries -> c heap offset of the storage
   LeaseExtent,  // c size, d block size, b kHoldsRefs or 0 -> a extent
@@ -59,7 +66,10 @@ enum class Status : std::uint32_t {
   Invalid,
   Later,  // memory is being made free: ask again
   OutOfDisk,
-  ObjectLost
+  ObjectLost,
+  NotFound,
+  OtherClass,
+  Exists
 };
 
 inline constexpr std::uint64_t kStartLogs = 1;  // the driver wants the workers' output
@@ -70,6 +80,13 @@ inline constexpr std::uint32_t kHoldsRefs = 1;  // the value has a table of refs
 // Among the resources of Start, since they are amounts, too: no resource's name begins so.
 inline constexpr std::string_view kSettingPrefix = "config.";
 inline constexpr const char* kSettingSpillLimit = "config.spill_limit";  // bytes on disk, at most
+
+// Fields of an actor's OpenClass, after its demand.
+inline constexpr std::size_t kActorClass = 1;
+inline constexpr std::size_t kActorName = 2;
+inline constexpr std::size_t kActorNamespace = 3;
+inline constexpr std::size_t kActorPendingCalls = 4;  // ActorOptions.max_pending_calls
+inline constexpr std::size_t kActorType = 5;  // key of its class
 
 inline constexpr std::size_t kTextMax = 3072;
 inline constexpr int kDescriptorsMax = 4;
@@ -101,6 +118,15 @@ Received receive(int socket, Message& message);
 
 // Reads "CPU=1\nGPU=0.5\n", the form in which demands and capacities travel.
 std::map<std::string, double> parse_amounts(std::string_view text);
+
+// Texts in one: separated by 0, so no field contains one.
+using Fields = std::vector<std::string_view>;
+std::string join(const std::vector<std::string>& fields);
+Fields split(std::string_view text);
+// The text of a field that may be left out.
+inline std::string_view field(const Fields& fields, std::size_t i) {
+  return i < fields.size() ? fields[i] : std::string_view();
+}
 
 // The exit code by which an actor's process tells that the constructor failed.
 inline constexpr int kExitConstructorFailed = 76;

@@ -160,7 +160,8 @@ class SessionView {
       if (shm::word::is_final(state) != final || ++shown > most) return;
       static constexpr const char* kStates[] = {"free",    "waiting", "ready",
                                                 "claimed", "done",    "failed"};
-      static constexpr const char* kKinds[] = {"task", "creation", "call", "put", "join"};
+      static constexpr const char* kKinds[] = {"task", "creation", "call",
+                                               "put",  "join",     "monitor"};
       const auto* function = runtime::find_function(record.function);
       char line[512];
       std::snprintf(

@@ -95,7 +95,14 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
                        void* context);
 RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
                        void* context);
-void kill_actor(ActorAddress actor, std::uint64_t session);
+// Actors by name: see mobula/actor.h. The address comes with one count.
+void check_actor_name(std::string_view name, const char* what);
+ActorAddress find_actor(std::string_view name, std::string_view space, std::string_view type);
+// `absent`: when it throws, whether no actor has the name; otherwise one of another class has it.
+ActorAddress find_actor(std::string_view name, std::string_view space, std::string_view type,
+                        bool& absent);
+RefAddress monitor_actor(ActorAddress actor, std::uint64_t session);
+void kill_actor(ActorAddress actor, std::uint64_t session, bool no_restart);
 bool cancel_task(RefAddress address, std::uint64_t session, bool force, bool recursive);
 
 // ---- Getting.

@@ -1,0 +1,47 @@
+// For each actor that somebody monitors, a record that becomes Done when the actor is dead for
+// good.
+//
+// The records lie in a ledger of the daemon's own, so a monitor outlives the process that asked for
+// it, and all monitors of an actor share one. A record that is waited for costs its 256 bytes. It
+// is used again when its actor is gone and nobody holds it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "mobula/actor.h"
+#include "node/tables.h"
+#include "shm/dependents.h"
+#include "shm/memory.h"
+
+namespace mobula::node {
+
+class Monitors {
+ public:
+  // `sink`: where tasks go that waited for an actor's end.
+  Monitors(shm::Memory& memory, Tables& tables, std::uint32_t daemon_participant,
+           shm::ReadySink& sink);
+
+  // The record of this actor's end; nothing: no memory is left.
+  std::optional<shm::Address> record_of(std::uint32_t actor);
+  // It is dead for good. May be told again.
+  void actor_died(std::uint32_t actor, const ActorDeath& death);
+  // Its class will be another actor's.
+  void forget(std::uint32_t actor);
+
+ private:
+  std::optional<std::uint32_t> take_slot();
+  void collect();
+
+  shm::Memory& memory_;
+  Tables& tables_;
+  const std::uint32_t me_;
+  shm::ReadySink& sink_;
+  std::map<std::uint32_t, shm::Address> records_;  // by actor
+  std::vector<shm::Address> forgotten_;  // final; somebody may still hold them
+  std::vector<std::uint32_t> free_;
+};
+
+}  // namespace mobula::node
