@@ -35,6 +35,7 @@ enum class ErrorCode : std::uint32_t {
   kVersionMismatch,
   kPendingCallsLimit,
   kDecode,
+  kDeadlineExceeded,
 };
 
 class Error : public std::exception {
@@ -79,6 +80,12 @@ class TaskError : public Error {
   std::exception_ptr cause_;
 };
 
+class TaskCancelledError : public Error {
+ public:
+  explicit TaskCancelledError(std::string what, ErrorCode code = ErrorCode::kTaskCancelled)
+      : Error(std::move(what), code) {}
+};
+
 #define MOBULA_ERROR(Name, code)                                                 \
   class Name : public Error {                                                    \
    public:                                                                       \
@@ -87,7 +94,6 @@ class TaskError : public Error {
 
 MOBULA_ERROR(ActorDiedError, kActorDied)
 MOBULA_ERROR(ActorUnavailableError, kActorUnavailable)
-MOBULA_ERROR(TaskCancelledError, kTaskCancelled)
 MOBULA_ERROR(ObjectLostError, kObjectLost)
 MOBULA_ERROR(ReconstructionFailedError, kReconstructionFailed)
 MOBULA_ERROR(GetTimeoutError, kGetTimeout)
@@ -103,6 +109,13 @@ MOBULA_ERROR(VersionMismatchError, kVersionMismatch)
 MOBULA_ERROR(PendingCallsLimitError, kPendingCallsLimit)
 MOBULA_ERROR(DecodeError, kDecode)  // bytes that do not make a value of the type asked for
 #undef MOBULA_ERROR
+
+// The task had not ended by its deadline, or one whose value it needs; so it was cancelled.
+class DeadlineExceededError : public TaskCancelledError {
+ public:
+  explicit DeadlineExceededError(std::string what)
+      : TaskCancelledError(std::move(what), ErrorCode::kDeadlineExceeded) {}
+};
 
 // The worker that ran the task died, and no retries were left.
 class WorkerCrashedError : public Error {

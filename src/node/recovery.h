@@ -53,6 +53,9 @@ class Recovery final : public shm::ReadySink {
   // canceller died, or since a task that died so had submitted them.
   std::vector<shm::Address> take_condemned() { return std::exchange(condemned_, {}); }
 
+  // Cancels a task that has not ended by its deadline.
+  void expire(shm::Address task);
+
   // Fails a call that can never run; `number` is that of the note that says why.
   void fail_deadlocked(shm::Address call, std::uint64_t number);
 

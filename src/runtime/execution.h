@@ -23,7 +23,8 @@ struct TaskIdentity {
   std::string text() const;  // 32 hexadecimal digits
 };
 
-TaskIdentity next_child_identity(Ledger& ledger);
+// Gives a new record its identity as a child of what this thread runs, and the deadline of that.
+void name_child(Ledger& ledger, shm::Record& record);
 
 // A task on this thread's stack; `outer` is the one whose get() runs it.
 struct Frame {
@@ -42,6 +43,9 @@ struct Frame {
   bool cancelled() const {
     return record.state.load(std::memory_order_relaxed) & shm::word::kCancelled;
   }
+
+  // Its time is over, whether that was noticed or not.
+  bool is_late() const { return record.deadline != 0 && now_ns() >= record.deadline; }
 
   std::uint64_t children = 0;
   std::uint32_t attempt;
