@@ -167,6 +167,8 @@ int by_callbacks(int n) {
     return ran == n;
   });
   return sum;
+}
+
 // Items that lie in their slot, or in the store, with a ref in each.
 struct Item {
   int n = 0;

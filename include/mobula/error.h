@@ -39,6 +39,7 @@ enum class ErrorCode : std::uint32_t {
   kStreamStopped,
   kActorNotFound,
   kActorAlreadyExists,
+  kDeadlineExceeded,
 };
 
 class Error : public std::exception {
@@ -83,6 +84,12 @@ class TaskError : public Error {
   std::exception_ptr cause_;
 };
 
+class TaskCancelledError : public Error {
+ public:
+  explicit TaskCancelledError(std::string what, ErrorCode code = ErrorCode::kTaskCancelled)
+      : Error(std::move(what), code) {}
+};
+
 #define MOBULA_ERROR(Name, code)                                                 \
   class Name : public Error {                                                    \
    public:                                                                       \
@@ -91,7 +98,6 @@ class TaskError : public Error {
 
 MOBULA_ERROR(ActorDiedError, kActorDied)
 MOBULA_ERROR(ActorUnavailableError, kActorUnavailable)
-MOBULA_ERROR(TaskCancelledError, kTaskCancelled)
 MOBULA_ERROR(ObjectLostError, kObjectLost)
 MOBULA_ERROR(ReconstructionFailedError, kReconstructionFailed)
 MOBULA_ERROR(GetTimeoutError, kGetTimeout)
@@ -111,6 +117,13 @@ MOBULA_ERROR(LibraryLoadError, kLibraryLoad)  // of Config.code_search_path
 MOBULA_ERROR(ActorNotFoundError, kActorNotFound)  // no living actor of that name and class
 MOBULA_ERROR(ActorAlreadyExistsError, kActorAlreadyExists)  // its name is another one's
 #undef MOBULA_ERROR
+
+// The task had not ended by its deadline, or one whose value it needs; so it was cancelled.
+class DeadlineExceededError : public TaskCancelledError {
+ public:
+  explicit DeadlineExceededError(std::string what)
+      : TaskCancelledError(std::move(what), ErrorCode::kDeadlineExceeded) {}
+};
 
 // The worker that ran the task died, and no retries were left.
 class WorkerCrashedError : public Error {

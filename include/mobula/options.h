@@ -30,7 +30,9 @@ struct TaskOptions {
   std::string name = {};  // shown in errors and tools instead of the function's
   RuntimeEnv runtime_env = {};  // not built yet
   int priority = 0;  // not built yet
-  std::optional<Duration> deadline = {};  // not built yet
+  // From the submission on; not negative. A task that has not ended by then is cancelled, and get
+  // throws DeadlineExceededError. What it submits has no later deadline than itself.
+  std::optional<Duration> deadline = {};
   // Of a task that pushes into a Sink: items that may lie unread before a push waits, from 1 to
   // 1024. Stored ones (above 48 bytes) wait from 64 MiB on, or from a quarter of the store.
   std::size_t max_unread = 1024;
@@ -69,7 +71,7 @@ struct CallOptions {
   std::string name = {};  // shown in errors and tools instead of the method's
   std::string concurrency_group = {};  // not built yet
   std::optional<int> max_task_retries = {};  // not built yet
-  std::optional<Duration> deadline = {};  // not built yet
+  std::optional<Duration> deadline = {};  // from the call on, as in TaskOptions
   std::size_t max_unread = 1024;  // as in TaskOptions
 };
 

@@ -35,6 +35,7 @@ constexpr int kOrphanTickMs = 200;  // while a dead process's ledgers stand
 constexpr core::Time kSurveyPause = std::chrono::milliseconds(500);  // while workers are surplus
 constexpr int kDeadlockTickMs =
     100;  // while an actor waits in a call: for circles without a last step
+constexpr core::Time kLongestSleep = std::chrono::hours(1);  // epoll counts ms in an int
 constexpr int kLeaveGraceMs = 300;  // for workers to end by themselves
 constexpr double kAllThereIs = 1ull << 62;  // bytes of disk
 
@@ -235,6 +236,7 @@ int Node::until_next_look(int timeout) {
   };
   if (allotment_.has_surplus()) sooner(kSurveyPause);
   if (anybody_works()) sooner(watch_memory());
+  if (const auto next = deadlines_.next()) sooner(std::clamp(*next - now(), {}, kLongestSleep));
   return timeout;
 }
 
@@ -256,6 +258,7 @@ void Node::look_round() {
   order_forks();
   serve_actors();
   end_condemned();
+  end_late();
   sample_workers();
   sample_classes();
   step(core::Tick{});

@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/deadline_queue.h"
 #include "core/memory_guard.h"
 #include "core/worker_allotment.h"
 #include "node/actor_names.h"
@@ -112,6 +113,8 @@ class Node {
   void sample_worker(std::uint32_t process, Worker& worker, bool wanted, bool survey);
   void serve_actors();
   void end_condemned();
+  void note_deadline(const wire::Message& message);
+  void end_late();
   bool an_actor_waits() const;
   void look_for_deadlocks();
   void step(const core::WorkerEvent& event);
@@ -189,6 +192,7 @@ class Node {
   std::map<std::uint32_t, std::uint32_t> callback_classes_;  // by process
   std::map<std::uint32_t, std::uint64_t> depths_;  // last sampled, of task classes
   std::vector<shm::Address> condemned_;  // tasks cancelled by force whose process still runs
+  core::DeadlineQueue deadlines_;  // of tasks, when they were last known to be open
   std::string rejected_;  // reason of the class being opened
   shm::MemoryGauge gauge_;
   core::MemoryGuard guard_;

@@ -74,6 +74,7 @@ void Node::serve(int socket, std::uint32_t process) {
     if (task.slot / shm::kRecordsPerSegment < shm::kSegmentsMax) condemned_.push_back(task);
     return;
   }
+  if (message.kind == wire::Kind::Deadline) return note_deadline(message);
   answer(process, message);
   message.kind = wire::Kind::Reply;
   message.descriptor_count = 0;

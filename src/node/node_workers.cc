@@ -360,6 +360,25 @@ void Node::end_condemned() {
   });
 }
 
+void Node::note_deadline(const wire::Message& message) {
+  const auto task = shm::Address::unpack(message.c);
+  if (task.slot / shm::kRecordsPerSegment >= shm::kSegmentsMax) return;
+  const core::Time at = std::chrono::nanoseconds(std::min<std::uint64_t>(message.d, INT64_MAX)) -
+                        begin_.time_since_epoch();
+  deadlines_.add({at, message.c}, [this](std::uint64_t packed) {
+    const auto noted = shm::Address::unpack(packed);
+    const std::uint64_t state = memory_.record(noted.slot).state.load(std::memory_order_relaxed);
+    return shm::word::generation(state) != noted.generation || shm::word::is_final(state) ||
+           shm::word::state(state) == shm::State::Free;
+  });
+}
+
+// One that runs notices by itself; what nobody has begun, or nobody looks at, ends here.
+void Node::end_late() {
+  while (const auto task = deadlines_.take_due(now()))
+    recovery_->expire(shm::Address::unpack(*task));
+}
+
 void Node::kill_worker(Worker& worker) {
   worker.killed_by_us = true;
   if (worker.pidfd >= 0) signal_pidfd(worker.pidfd, SIGKILL);

@@ -370,10 +370,16 @@ void Recovery::cancel_children(std::uint32_t process, Record& record) {
     if ((child.kind != shm::Kind::Task && !is_call) || child.parent != parent) return;
     const Address at{slot, word::generation(child.state.load(std::memory_order_acquire))};
     const std::uint64_t force = is_call ? 0 : how & word::kForce;
-    const auto answer = shm::cancellation::cancel(memory_, memory_.participant(me_), me_, child, at,
-                                                  word::kCancelChildren | force, *this);
+    const auto answer =
+        shm::cancellation::cancel(memory_, memory_.participant(me_), me_, child, at,
+                                  word::kCancelChildren | force | (how & word::kLate), *this);
     if (answer == shm::cancellation::Answer::Asked && force) condemned_.push_back(at);
   });
+}
+
+void Recovery::expire(Address task) {
+  shm::cancellation::cancel(memory_, memory_.participant(me_), me_, memory_.record(task.slot), task,
+                            word::kCancelChildren | word::kLate, *this);
 }
 
 void Recovery::fail_calls(std::uint32_t id) {

@@ -64,6 +64,8 @@ class Recovery final : public shm::ReadySink {
   // handle to it any more, as `kill_request` or the record says.
   bool give_hold(std::uint32_t process, std::uint32_t line, shm::Address record,
                  const std::atomic<std::uint64_t>* kill_request);
+  // Cancels a task that has not ended by its deadline.
+  void expire(shm::Address task);
 
   // Fails a call that can never run; `number` is that of the note that says why.
   void fail_deadlocked(shm::Address call, std::uint64_t number);

@@ -49,6 +49,7 @@ void register_standard() {
   add(typeid(ActorDeadlockError), &rethrow_as<ActorDeadlockError>);
   add(typeid(ActorUnavailableError), &rethrow_as<ActorUnavailableError>);
   add(typeid(TaskCancelledError), &rethrow_as<TaskCancelledError>);
+  add(typeid(DeadlineExceededError), &rethrow_as<DeadlineExceededError>);
   add(typeid(GetTimeoutError), &rethrow_as<GetTimeoutError>);
   add(typeid(ObjectStoreFullError), &rethrow_as<ObjectStoreFullError>);
   add(typeid(OutOfMemoryError), &rethrow_as<OutOfMemoryError>);
@@ -96,6 +97,7 @@ template <class E>
     case ErrorCode::kStreamStopped: throw_as<StreamStopped>(message);
     case ErrorCode::kActorNotFound: throw_as<ActorNotFoundError>(message);
     case ErrorCode::kActorAlreadyExists: throw_as<ActorAlreadyExistsError>(message);
+    case ErrorCode::kDeadlineExceeded: throw_as<DeadlineExceededError>(message);
     default: throw Error(message, code);
   }
 }
@@ -303,6 +305,10 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
   if (code == ErrorCode::kTaskCancelled && error.detail != 0) {
     throw TaskCancelledError("task " + origin() + " was cancelled, and task " + task_name +
                              " needs its value");
+  }
+  if (code == ErrorCode::kDeadlineExceeded) {
+    throw DeadlineExceededError("task " + origin() + " had not ended by its deadline, and task " +
+                                task_name + " needs its value");
   }
   if (code == ErrorCode::kActorDeadlock) {
     throw ActorDeadlockError("a call can never run, since calls wait for each other: " +

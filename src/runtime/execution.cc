@@ -99,8 +99,11 @@ void place_error(Process& process, shm::Record& record, const ErrorValue& error)
 
 // Copies the failed argument's error: dependents report the original cause.
 void inherit_error(Process& process, shm::Record& record, shm::Record& argument) {
-  if (argument.state.load(std::memory_order_acquire) & shm::word::kCancelled) {
-    set_compact_error(record, ErrorCode::kTaskCancelled, argument.function);
+  const std::uint64_t state = argument.state.load(std::memory_order_acquire);
+  if (state & shm::word::kCancelled) {
+    const bool late = (state & shm::word::kLate) != 0;
+    set_compact_error(record, late ? ErrorCode::kDeadlineExceeded : ErrorCode::kTaskCancelled,
+                      argument.function);
     return;
   }
   if (argument.result_kind == shm::ResultKind::ErrorCode) {
@@ -177,9 +180,21 @@ bool cancel_children(Frame& frame) {
     if ((child.kind != shm::Kind::Task && !is_call) || child.parent != mine) return;
     // An actor is not ended with a call of it.
     const std::uint64_t force = is_call ? 0 : how & shm::word::kForce;
-    any |= cancel(frame.ledger, child, address, shm::word::kCancelChildren | force);
+    any |= cancel(frame.ledger, child, address,
+                  shm::word::kCancelChildren | force | (how & shm::word::kLate));
   });
   return any;
+}
+
+// Cancels a task that this thread runs, for its time is over.
+void expire(Frame& frame) {
+  std::uint64_t seen = frame.record.state.load(std::memory_order_relaxed);
+  // acq_rel, as every cancel
+  while (!(seen & shm::word::kCancelled) &&
+         !frame.record.state.compare_exchange_weak(
+             seen, seen | shm::word::kCancelled | shm::word::kLate | shm::word::kCancelChildren,
+             std::memory_order_acq_rel, std::memory_order_relaxed)) {
+  }
 }
 
 // The function has ended; what it returned or threw counts no more.
@@ -275,11 +290,18 @@ void Transfers::forget(Process& process) {
 std::uint64_t TaskIdentity::hash() const { return shm::task_identity(parent, index); }
 std::string TaskIdentity::text() const { return hex(parent) + hex(index); }
 
-TaskIdentity next_child_identity(Ledger& ledger) {
-  if (innermost) return {innermost->identity.hash(), innermost->children++};
+void name_child(Ledger& ledger, shm::Record& record) {
+  if (innermost) {
+    record.parent = innermost->identity.hash();
+    record.index = innermost->children++;
+    record.deadline = innermost->record.deadline;
+    return;
+  }
   // Local runs are to be alike: they do without the random number.
   const std::uint64_t session = ledger.process().local() ? 0 : ledger.process().session();
-  return {shm::mix(session + ledger.participant()), ledger.next_child()};
+  record.parent = shm::mix(session + ledger.participant());
+  record.index = ledger.next_child();
+  record.deadline = 0;
 }
 
 Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
@@ -341,7 +363,9 @@ bool should_stop() {
   for (bool more = true; more;) {
     more = false;
     for (Frame* frame = innermost; frame; frame = frame->outer) {
-      if (frame->children_cancelled || !frame->cancelled()) continue;
+      if (frame->children_cancelled) continue;
+      if (frame->is_late()) expire(*frame);
+      if (!frame->cancelled()) continue;
       frame->children_cancelled = true;
       more |= cancel_children(*frame);
     }
@@ -350,6 +374,9 @@ bool should_stop() {
 }
 
 void throw_stopped() {
+  if (innermost->record.state.load(std::memory_order_relaxed) & shm::word::kLate)
+    throw DeadlineExceededError("the deadline of task " + innermost->name() +
+                                " was over while it waited");
   throw TaskCancelledError("task " + innermost->name() + " was cancelled while it waited");
 }
 
@@ -529,6 +556,7 @@ void conclude(Frame& frame, const Body& body) {
       place_error(process, record, error);
     }
   }
+  if (frame.is_late()) expire(frame);
   shm::crash_point(shm::CrashPoint::ResultWritten);
   if (again) {
     if (!run_again(ledger, record, frame.address)) end_cancelled(frame);
@@ -554,6 +582,7 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
         set_compact_error(record, ErrorCode::kFunctionNotFound, record.function);
         return shm::State::Failed;
       }
+      if (frame.is_late()) return shm::State::Failed;
       frame.open();
       detail::Execution execution = detail::ExecutionAccess::make(frame);
       invoke(*function, execution, record);
@@ -696,7 +725,11 @@ void fail_deadlocked_call(Ledger& ledger, shm::Record& record, shm::Address addr
 }
 
 void throw_failure(Process& process, shm::Record& record) {
-  if (record.state.load(std::memory_order_relaxed) & shm::word::kCancelled)
+  const std::uint64_t state = record.state.load(std::memory_order_relaxed);
+  if (state & shm::word::kLate)
+    throw DeadlineExceededError("task " + task_name(process, record) +
+                                " had not ended by its deadline");
+  if (state & shm::word::kCancelled)
     throw TaskCancelledError("task " + task_name(process, record) + " was cancelled");
   if (record.result_kind == shm::ResultKind::ErrorCode) {
     throw_compact(process.memory(), record.error(), record.function, task_name(process, record));

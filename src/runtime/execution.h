@@ -25,7 +25,8 @@ struct TaskIdentity {
   std::string text() const;  // 32 hexadecimal digits
 };
 
-TaskIdentity next_child_identity(Ledger& ledger);
+// Gives a new record its identity as a child of what this thread runs, and the deadline of that.
+void name_child(Ledger& ledger, shm::Record& record);
 
 // Holds for the refs inside of a value on its way: they are its container's (a result's record, or
 // the mark of a stream's item) once that is published, and given up if the process dies before.
@@ -62,6 +63,9 @@ struct Frame {
     return (state & shm::word::kCancelled) && shm::word::generation(state) == address.generation;
   }
   std::string name() const;  // for messages
+
+  // Its time is over, whether that was noticed or not.
+  bool is_late() const { return record.deadline != 0 && now_ns() >= record.deadline; }
 
   std::uint64_t children = 0;
   std::uint32_t attempt;

@@ -30,6 +30,8 @@ constexpr std::int64_t kSlice = 50'000'000;
 class Deadline {
  public:
   explicit Deadline(std::optional<Duration> timeout) {
+    if (const runtime::Frame* task = runtime::current_frame())
+      task_ends_at_ = task->record.deadline;
     if (!timeout) return;
     if (*timeout < Duration::zero())
       throw Error("the timeout is negative; 0 only looks, none waits for ever");
@@ -40,14 +42,18 @@ class Deadline {
   }
   bool over() const { return limited_ && runtime::now_ns() >= at_; }
   std::int64_t slice() const {
-    if (!limited_) return kSlice;
+    if (!limited_ && task_ends_at_ == 0) return kSlice;
     const std::uint64_t now = runtime::now_ns();
-    return now >= at_ ? 0 : static_cast<std::int64_t>(std::min<std::uint64_t>(at_ - now, kSlice));
+    std::uint64_t left = kSlice;
+    if (limited_) left = std::min(left, at_ - std::min(at_, now));
+    if (task_ends_at_ != 0) left = std::min(left, task_ends_at_ - std::min(task_ends_at_, now));
+    return static_cast<std::int64_t>(left);
   }
 
  private:
   bool limited_ = false;
   std::uint64_t at_ = 0;
+  std::uint64_t task_ends_at_ = 0;  // that of the task that waits; 0: never
 };
 
 // Tells tools and the daemon that this thread waits: a worker's CPU is lent to others meanwhile.
@@ -114,7 +120,8 @@ bool wait_final(Process& process, Record& record, RefAddress ref, std::optional<
   if (timeout && *timeout == Duration::zero()) return is_final(record);
   const Address address = runtime::to_shm(ref);
   const runtime::Frame* task = runtime::current_frame();
-  if (task && task->cancelled()) runtime::throw_stopped();
+  if (task && (task->cancelled() || task->is_late()) && runtime::should_stop())
+    runtime::throw_stopped();
   if (LocalMode* local = process.local()) {
     local->before_wait(process.this_ledger(), address, !timeout);
     if (is_final(record)) return true;

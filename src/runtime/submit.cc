@@ -68,7 +68,6 @@ void refuse_unbuilt(const TaskOptions& options) {
   if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
     throw_not_built("TaskOptions.runtime_env");
   if (options.priority != 0) throw_not_built("TaskOptions.priority");
-  if (options.deadline) throw_not_built("TaskOptions.deadline");
 }
 
 void refuse_unbuilt(const ActorOptions& options) {
@@ -86,7 +85,6 @@ void refuse_unbuilt(const ActorOptions& options) {
 void refuse_unbuilt(const CallOptions& options) {
   if (!options.concurrency_group.empty()) throw_not_built("CallOptions.concurrency_group");
   if (options.max_task_retries) throw_not_built("CallOptions.max_task_retries");
-  if (options.deadline) throw_not_built("CallOptions.deadline");
 }
 
 void check_names(const ActorOptions& options) {
@@ -128,10 +126,27 @@ void place_arguments(Ledger& ledger, Record& record, const Encoded& arguments,
   for (const RefAddress& ref : arguments.writer.refs()) retain(ref);
 }
 
-void name_task(Ledger& ledger, Record& record) {
-  const runtime::TaskIdentity child = runtime::next_child_identity(ledger);
-  record.parent = child.parent;
-  record.index = child.index;
+void check_deadline(const std::optional<Duration>& deadline, const char* option) {
+  if (deadline && *deadline < Duration::zero())
+    throw Error(std::string(option) + " is negative; it counts from the call on");
+}
+
+// The earlier one of its own and of the task that submits it.
+void set_deadline(Record& record, Duration own) {
+  const std::uint64_t now = runtime::now_ns();
+  const auto in = static_cast<std::uint64_t>(own.count());
+  const std::uint64_t at = in > ~std::uint64_t{0} - now ? ~std::uint64_t{0} : now + in;
+  record.deadline = record.deadline == 0 ? at : std::min(at, record.deadline);
+}
+
+// Once it is published. A task that nobody runs ends in time, too: the daemon sees to it.
+void tell_deadline(Process& process, const Record& record, Address address) {
+  if (record.deadline == 0) return;
+  wire::Message message;
+  message.kind = wire::Kind::Deadline;
+  message.c = address.packed();
+  message.d = record.deadline;
+  process.daemon().tell(message);
 }
 
 // Hangs a record on what it waits for. More edges than fit become a tree of join records, each of
@@ -234,7 +249,7 @@ Record& new_record(Ledger& ledger, Address address, shm::Kind kind, const Functi
   record.kind = kind;
   record.function = function.key;
   record.retries = 0;
-  name_task(ledger, record);
+  runtime::name_child(ledger, record);
   return record;
 }
 
@@ -281,6 +296,7 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
   if (options) {
     check_retries(options->max_retries, "TaskOptions.max_retries");
     check_unread(options->max_unread);
+    check_deadline(options->deadline, "TaskOptions.deadline");
     refuse_unbuilt(*options);
   }
   const std::uint32_t scheduling_class = process.class_of(options);
@@ -291,12 +307,14 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
   record.scheduling_class = scheduling_class;
   record.retries = options ? options->max_retries : 3;
   if (options && options->retry_exceptions) record.flags |= shm::flag::kRetryExceptions;
+  if (options && options->deadline) set_deadline(record, *options->deadline);
   place_arguments(ledger, record, {writer, bytes, again, context},
                   options && !options->name.empty() ? &options->name : nullptr);
   if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
   guard.submitted();
   submit(ledger, record, address, call);
   if (!writer.refs().empty()) ledger.holds_arguments(address);
+  tell_deadline(process, record, address);
   return runtime::from_shm(address);
 }
 
@@ -323,6 +341,7 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   Unsubmitted guard(ledger, address);
   Record& record = new_record(ledger, address, shm::Kind::ActorCreate, *call.function);
   record.retries = options.max_restarts;
+  record.deadline = 0;  // it outlives the task that makes it
   record.scheduling_class = shm::kNone;
   // Kept for a restart, until the actor's last handle goes.
   place_arguments(ledger, record, {writer, bytes, again, context}, nullptr);
@@ -369,6 +388,7 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
                        const Writer& writer, const std::byte* bytes, EncodeAgain again,
                        void* context) {
   if (options) {
+    check_deadline(options->deadline, "CallOptions.deadline");
     refuse_unbuilt(*options);
     check_unread(options->max_unread);
   }
@@ -381,6 +401,7 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
     process.pending_calls().admit(process.memory(), actor.actor_class, address);
   Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
   record.scheduling_class = actor.actor_class;
+  if (options && options->deadline) set_deadline(record, *options->deadline);
   place_arguments(ledger, record, {writer, bytes, again, context},
                   options && !options->name.empty() ? &options->name : nullptr);
   if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
@@ -393,6 +414,7 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
   }
   if (!writer.refs().empty()) ledger.holds_arguments(address);
   fail_if_actor_is_dead(process, ledger, record, address);
+  tell_deadline(process, record, address);
   return runtime::from_shm(address);
 }
 
@@ -405,7 +427,7 @@ RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain
   Record& record = ledger.record(address);
   record.kind = shm::Kind::Put;
   record.function = 0;
-  name_task(ledger, record);
+  runtime::name_child(ledger, record);
   runtime::place_result(process, record, writer, bytes, again, context);
   for (const RefAddress& ref : writer.refs()) retain(ref);
   guard.submitted();
@@ -467,7 +489,7 @@ RefAddress seal_buffer(OpenBuffer& buffer) {
   Record& record = ledger.record(address);
   record.kind = shm::Kind::Put;
   record.function = 0;
-  name_task(ledger, record);
+  runtime::name_child(ledger, record);
   shm::crash_point(shm::CrashPoint::SealBefore);
   std::memcpy(&record.result_at(), buffer.place, sizeof buffer.place);
   record.result_kind = shm::ResultKind::Stored;

@@ -19,8 +19,8 @@ namespace mobula::shm::cancellation {
 
 enum class Answer { TooLate, Never, Asked };
 
-// `how`: kCancelChildren, kForce. The intent must stand (claim::intend), and until the caller has
-// done what follows from Asked.
+// `how`: kCancelChildren, kForce, kLate. The intent must stand (claim::intend), and until the
+// caller has done what follows from Asked.
 inline Answer cancel(const Memory& memory, Participant& me, std::uint32_t participant,
                      Record& record, Address address, std::uint64_t how, ReadySink& sink) {
   const std::uint32_t ledger = claim::ledger_of(memory, address);
@@ -34,7 +34,8 @@ inline Answer cancel(const Memory& memory, Participant& me, std::uint32_t partic
     const std::uint64_t wanted =
         word::kCancelled |
         (runs ? seen | how
-              : word::with_claimer(word::with_state(seen, State::Failed), participant));
+              : word::with_claimer(word::with_state(seen, State::Failed), participant) |
+                    (how & word::kLate));
     // acq_rel, as the end of a task: acquire for the list of dependents whose flag is seen
     if (!record.state.compare_exchange_weak(seen, wanted, std::memory_order_acq_rel,
                                             std::memory_order_acquire))

@@ -41,7 +41,7 @@ enum class State : std::uint32_t {
 
 // The state word. The low half is what waiters sleep on (a futex is 32 bits wide).
 //   bits 0-3 state | 4 waiters | 5 waited-for-any | 6 has dependents | 7 cancelled | 8-15 attempt |
-//   16-27 claimer | 28 cancel its children | 29 by force | 32-63 generation
+//   16-27 claimer | 28 cancel its children | 29 by force | 30 by its deadline | 32-63 generation
 namespace word {
 inline constexpr std::uint64_t kStateMask = 0xf;
 inline constexpr std::uint64_t kWaiters = 1u << 4;
@@ -54,6 +54,7 @@ inline constexpr std::uint64_t kClaimerShift = 16;
 inline constexpr std::uint64_t kClaimerMask = 0xfffu << kClaimerShift;
 inline constexpr std::uint64_t kCancelChildren = 1u << 28;  // with kCancelled, of a claimed task
 inline constexpr std::uint64_t kForce = 1u << 29;  // with kCancelled: its process is to end
+inline constexpr std::uint64_t kLate = 1u << 30;  // with kCancelled: its deadline did it
 
 constexpr State state(std::uint64_t w) { return static_cast<State>(w & kStateMask); }
 constexpr std::uint32_t generation(std::uint64_t w) { return static_cast<std::uint32_t>(w >> 32); }
@@ -190,6 +191,7 @@ struct alignas(kCacheLine) Record {
   std::int32_t retries;  // allowed after the first attempt; -1: without end
   std::uint32_t
       refs_released;  // how many refs of the result's table were given up while it is recycled
+  std::uint64_t deadline;  // ns of the monotonic clock, when it is to have ended; 0: never
   // aligned for whatever fits: it is read in place
   alignas(kResultInlineMax) std::byte result_inline[kResultInlineMax];
 

@@ -29,6 +29,7 @@ enum class Kind : std::uint32_t {
   // process -> daemon
   Joined,  // mapped everything; no reply
   EndCancelled,  // c a running task that was cancelled by force: end its process; no reply
+  Deadline,  // c a task, d when it is to have ended, ns of the monotonic clock; no reply
   LeaseLedger,  // -> a participant
   LeaseSegment,  // a participant -> a segment
   LeaseStream,  // -> a stream

@@ -1,0 +1,230 @@
+// What a caller says of when, before what and where a task runs: deadlines, priorities,
+// environments; and values of many tasks taken in order, within bounds. One CPU, so that one task
+// holds up others.
+#include "support/scenario.h"
+
+#include <unistd.h>
+
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/processes.h"
+#include "support/scratch.h"
+
+using namespace std::chrono_literals;
+using mobula::actor;
+using mobula::ActorHandle;
+using mobula::Ref;
+using mobula::remote;
+using mobula::test::Clock;
+using mobula::test::count_in;
+using mobula::test::count_of;
+using mobula::test::eventually;
+using mobula::test::open_gate;
+using mobula::test::scaled;
+using mobula::test::Scratch;
+using mobula::test::wait_at_gate;
+
+namespace control {
+
+int gated(std::string gate) {
+  wait_at_gate(gate);
+  return 1;
+}
+int noting(std::string file, int x) {
+  count_in(file);
+  return x;
+}
+int increment(int x) { return x + 1; }
+int sleeps(int ms) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+  return ms;
+}
+// Ends when it is asked to; nobody sees its value.
+int until_cancelled(std::string entered) {
+  open_gate(entered);
+  const mobula::TaskInfo me = mobula::this_task();
+  while (!me.should_cancel()) std::this_thread::sleep_for(1ms);
+  return 1;
+}
+int never_succeeds(std::string file) {
+  count_in(file);
+  throw std::runtime_error("once more");
+}
+// Its own deadline is far; what it starts is to end with it.
+std::vector<Ref<int>> starts_children(std::string entered, std::string gate) {
+  return {remote<until_cancelled>.with({.num_cpus = 0, .deadline = 1h})(entered),
+          remote<increment>.with({.num_cpus = 0})(remote<gated>.with({.num_cpus = 0})(gate))};
+}
+
+struct Worker {
+  int n = 0;
+  int gated(std::string entered, std::string gate) {
+    open_gate(entered);
+    wait_at_gate(gate);
+    return ++n;
+  }
+  int count() { return ++n; }
+  Ref<int> start(std::string entered) {
+    return remote<until_cancelled>.with({.num_cpus = 0})(entered);
+  }
+};
+
+// Gets what no task can run inside of it.
+int gets_without_end(std::string gate, std::string told) {
+  const Ref<int> never = actor<Worker>().call<&Worker::gated>(told + " entered", gate);
+  try {
+    return mobula::get(never);
+  } catch (const mobula::DeadlineExceededError&) {
+    open_gate(told);
+    throw;
+  }
+}
+int waits_without_end(std::string gate, std::string told) {
+  const std::vector<Ref<int>> never{actor<Worker>().call<&Worker::gated>(told + " entered", gate)};
+  try {
+    return static_cast<int>(mobula::wait(never).ready.size());
+  } catch (const mobula::DeadlineExceededError&) {
+    open_gate(told);
+    throw;
+  }
+}
+
+}  // namespace control
+using namespace control;
+
+// ---- Deadlines.
+
+TEST_CASE("a task that nobody has begun by its deadline ends then, and never runs") {
+  Scratch scratch;
+  const Ref<int> first = remote<gated>(scratch.file("gate"));
+  const Ref<int> late = remote<noting>.with({.deadline = 30ms})(scratch.file("ran"), 1);
+  const Ref<int> waits = remote<increment>.with({.deadline = 30ms})(first);
+  const Ref<int> needs_it = remote<increment>(late);
+
+  CHECK_THROWS_WITH_AS(mobula::get(late, 20s), doctest::Contains("had not ended by its deadline"),
+                       mobula::DeadlineExceededError);
+  CHECK_THROWS_AS(mobula::get(waits, 20s), mobula::DeadlineExceededError);
+  CHECK_THROWS_AS(mobula::get(late), mobula::TaskCancelledError);  // it is one
+
+  open_gate(scratch.file("gate"));
+  CHECK(mobula::get(first) == 1);
+  CHECK_THROWS_WITH_AS(mobula::get(needs_it), doctest::Contains("needs its value"),
+                       mobula::DeadlineExceededError);
+  CHECK(count_of(scratch.file("ran")) == 0);
+}
+
+TEST_CASE("a deadline of nothing is over at once, and a negative one is an error") {
+  Scratch scratch;
+  CHECK_THROWS_AS(mobula::get(remote<noting>.with({.deadline = 0s})(scratch.file("ran"), 1)),
+                  mobula::DeadlineExceededError);
+  CHECK(count_of(scratch.file("ran")) == 0);
+  const auto worker = actor<Worker>();
+  CHECK_THROWS_AS(mobula::get(worker.with({.deadline = 0s}).call<&Worker::count>()),
+                  mobula::DeadlineExceededError);
+
+  CHECK_THROWS_WITH_AS(remote<increment>.with({.deadline = -1ns})(1),
+                       doctest::Contains("TaskOptions.deadline is negative"), mobula::Error);
+  CHECK_THROWS_WITH_AS(worker.with({.deadline = -1s}).call<&Worker::count>(),
+                       doctest::Contains("CallOptions.deadline is negative"), mobula::Error);
+  CHECK(mobula::get(worker.call<&Worker::count>()) == 1);
+}
+
+TEST_CASE("a task that ends in time has its value, whenever that is asked for") {
+  std::vector<Ref<int>> refs;
+  const int count = scaled(5'000, 1'000);
+  for (int i = 0; i < count; ++i) refs.push_back(remote<increment>.with({.deadline = 1h})(i));
+  const Ref<int> soon = remote<increment>.with({.deadline = 20s})(1);
+  const Ref<int> longest = remote<increment>.with({.deadline = mobula::Duration::max()})(2);
+
+  int wrong = 0;
+  for (int i = 0; i < count; ++i) wrong += mobula::get(refs[static_cast<std::size_t>(i)]) != i + 1;
+  CHECK(wrong == 0);
+  CHECK(mobula::get(soon) == 2);
+  CHECK(mobula::get(longest) == 3);
+
+  const Ref<int> kept = remote<increment>.with({.deadline = 2s})(5);
+  CHECK(mobula::get(kept) == 6);
+  std::this_thread::sleep_for(2100ms);
+  CHECK(mobula::get(kept) == 6);
+}
+
+TEST_CASE("a value that comes after the deadline is none") {
+  CHECK_THROWS_AS(mobula::get(remote<sleeps>.with({.deadline = 10ms})(60)),
+                  mobula::DeadlineExceededError);
+}
+
+TEST_CASE("a task that runs is told of its deadline: by should_cancel, in get and in wait") {
+  Scratch scratch;
+  CHECK_THROWS_AS(
+      mobula::get(remote<until_cancelled>.with({.deadline = 100ms})(scratch.file("a")), 20s),
+      mobula::DeadlineExceededError);
+  CHECK_THROWS_AS(mobula::get(remote<gets_without_end>.with({.deadline = 100ms})(
+                                  scratch.file("gate"), scratch.file("b")),
+                              20s),
+                  mobula::DeadlineExceededError);
+  wait_at_gate(scratch.file("b"));
+  CHECK_THROWS_AS(mobula::get(remote<waits_without_end>.with({.deadline = 100ms})(
+                                  scratch.file("gate"), scratch.file("c")),
+                              20s),
+                  mobula::DeadlineExceededError);
+  wait_at_gate(scratch.file("c"));
+  open_gate(scratch.file("gate"));
+}
+
+TEST_CASE("what a task starts has no later deadline, also when the task itself ends in time") {
+  Scratch scratch;
+  const auto children = mobula::get(remote<starts_children>.with({.deadline = 700ms})(
+      scratch.file("entered"), scratch.file("gate")));
+  REQUIRE(children.size() == 2);
+  for (const Ref<int>& child : children)
+    CHECK_THROWS_AS(mobula::get(child, 20s), mobula::DeadlineExceededError);
+
+  const auto worker = actor<Worker>();
+  const Ref<int> child = mobula::get(
+      worker.with({.deadline = 700ms}).call<&Worker::start>(scratch.file("entered by the actor")));
+  CHECK_THROWS_AS(mobula::get(child, 20s), mobula::DeadlineExceededError);
+  open_gate(scratch.file("gate"));
+}
+
+TEST_CASE("a call that a busy actor does not come to ends at its deadline, and holds up none") {
+  Scratch scratch;
+  const auto worker = actor<Worker>();
+  const Ref<int> busy = worker.call<&Worker::gated>(scratch.file("entered"), scratch.file("gate"));
+  wait_at_gate(scratch.file("entered"));
+  const Ref<int> late = worker.with({.deadline = 20ms}).call<&Worker::count>();
+  const Ref<int> next = worker.call<&Worker::count>();
+
+  CHECK_THROWS_AS(mobula::get(late, 20s), mobula::DeadlineExceededError);
+  open_gate(scratch.file("gate"));
+  CHECK(mobula::get(busy) == 1);
+  CHECK(mobula::get(next) == 2);
+}
+
+TEST_CASE("attempts end with the deadline") {
+  Scratch scratch;
+  const Ref<int> tries = remote<never_succeeds>.with(
+      {.max_retries = -1, .retry_exceptions = true, .deadline = 200ms})(scratch.file("tries"));
+
+  CHECK_THROWS_AS(mobula::get(tries, 20s), mobula::DeadlineExceededError);
+  CHECK(count_of(scratch.file("tries")) > 0);
+}
+
+TEST_CASE("who waits for any of several hears of a deadline") {
+  Scratch scratch;
+  const Ref<int> first = remote<gated>(scratch.file("gate"));
+  const Ref<int> late = remote<increment>.with({.deadline = 30ms})(1);
+
+  const auto [ready, pending] = mobula::wait(std::vector{first, late}, {.timeout = 20s});
+  REQUIRE(ready.size() == 1);
+  CHECK(ready[0] == late);
+  open_gate(scratch.file("gate"));
+}
+
+int main(int argc, char** argv) {
+  mobula::test::tag_this_family();
+  return mobula::test::run_in_session(argc, argv,
+                                      {.num_cpus = 1, .object_store_memory = 64ULL << 20});
+}
