@@ -4,13 +4,13 @@
 #   lib/cmake/mobula/
 #
 # `find_package(mobula)` then gives mobula::mobula (C++), mobula::shared (C), mobula::host and
-# mobula::plugin. The package is relocatable: the prefix may be moved or copied after the
+# mobula::plugin (libraries of functions), mobula::ray (Ray's C++ API). The package is relocatable: the prefix may be moved or copied after the
 # installation.
 include(CMakePackageConfigHelpers)
 
 set(MOBULA_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/mobula)
 
-install(TARGETS mobula mobula_shared mobula_host mobula_plugin EXPORT mobula-targets
+install(TARGETS mobula mobula_shared mobula_host mobula_plugin mobula_ray EXPORT mobula-targets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

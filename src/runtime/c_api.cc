@@ -499,9 +499,10 @@ int mobula_actor_call(mobula_actor actor, const char* method, const mobula_argum
 
 int mobula_actor_kill(mobula_actor actor) {
   return guarded([&] {
-    const RefHandle handle = handle_of(actor.ready);
-    mobula::detail::kill_actor({handle.address, static_cast<std::uint32_t>(actor.opaque)},
-                               handle.session, true);
+    const RefAddress creation = checked_address(actor.ready);
+    mobula::detail::retain(creation);
+    mobula::kill(
+        mobula::AnyActor(Ref<void>::own(creation), static_cast<std::uint32_t>(actor.opaque)));
   });
 }
 

@@ -180,7 +180,9 @@ FunctionInfo register_function(const char* identity, const char* file, std::stri
 void export_names(std::string_view names, std::span<const Export> exports) {
   for (const Export& what : exports) {
     const std::string name = runtime::take_name(names);
-    if (!runtime::registry().exports.try_emplace(name, what).second)
+    const auto [it, fresh] = runtime::registry().exports.try_emplace(name, what);
+    const bool again = it->second.function == what.function;  // by a macro in a header
+    if (!fresh && !again)
       runtime::refuse("two things are exported as " + name + "; MOBULA_EXPORT_AS renames one");
   }
 }

@@ -1,0 +1,324 @@
+// Programs written for Ray's C++ API run: this one includes ray/api.h and nothing of Mobula's.
+#include "support/scenario.h"
+
+#include <ray/api.h>
+
+#include <unistd.h>
+
+#include <any>
+#include <array>
+#include <memory>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+int one() { return 1; }
+int increment(int x) { return x + 1; }
+int add(int a, int b) { return a + b; }
+std::string shout(const std::string& text) { return text + "!"; }
+void nothing() {}
+int overloaded(int x) { return 10 * x; }
+int overloaded(int x, int y) { return 100 * x + y; }
+int throw_logic_error() { throw std::logic_error("on purpose"); }
+int end_the_process() { ::_exit(7); }
+int sleep_ms(int ms) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+  return ms;
+}
+std::array<int, 100'000> big(std::array<int, 100'000> values) { return values; }
+bool session_runs() { return ray::IsInitialized(); }
+std::string name_space() { return ray::GetNamespace(); }
+int not_registered() { return 0; }
+
+// A parameter that is a ref gets the ref itself.
+std::string through_ref(ray::ObjectRef<std::string> ref) { return *ref.Get(); }
+int through_two_refs(ray::ObjectRef<ray::ObjectRef<int>> outer) {
+  const auto inner = *outer.Get();
+  return *inner.Get();
+}
+std::vector<std::shared_ptr<int>> all_of(int, std::vector<ray::ObjectRef<int>> refs) {
+  return ray::Get(refs);
+}
+
+class Money {  // no aggregate: a private field, and constructors
+ public:
+  Money() = default;
+  Money(std::string currency, int cents) : currency_(std::move(currency)), cents_(cents) {}
+  std::string text() const { return std::to_string(cents_) + " " + currency_; }
+  MSGPACK_DEFINE(currency_, cents_);
+
+ private:
+  std::string currency_;
+  int cents_ = 0;
+};
+class Tip : public Money {
+ public:
+  Tip() = default;
+  Tip(std::string currency, int cents, bool is_generous)
+      : Money(std::move(currency), cents), generous(is_generous) {}
+  bool generous = false;
+  MSGPACK_DEFINE(MSGPACK_BASE(Money), generous);
+};
+struct Guest {
+  std::string name;
+  Money due;
+  MSGPACK_DEFINE(name, due);
+};
+Guest charge(Guest guest, const Tip& tip) {
+  guest.due = Money("cents", tip.generous ? 200 : 100);
+  return guest;
+}
+std::vector<std::any> echo(const std::vector<std::any>& values) { return values; }
+
+RAY_REMOTE(one, increment, add, shout, nothing, throw_logic_error, end_the_process, sleep_ms, big)
+RAY_REMOTE(session_runs, name_space, through_ref, through_two_refs, all_of, charge, echo)
+RAY_REMOTE(RAY_FUNC(overloaded, int), RAY_FUNC(overloaded, int, int))
+RAY_REMOTE(one)  // once more, as from a header
+
+class Base {
+ public:
+  virtual ~Base() = default;
+  virtual int kind() { return 1; }
+  int twice(int x) { return 2 * x; }
+};
+struct Second {
+  int second = 2;
+  int get_second() { return second; }
+};
+class Account : public Base, public Second {
+ public:
+  explicit Account(int start) : balance_(start) {}
+  static Account* create() { return new Account(0); }
+  static Account* create(int start) { return new Account(start); }
+  static Account* create_broken() { throw std::invalid_argument("no account today"); }
+
+  int kind() override { return 2; }
+  int deposit(int amount) { return balance_ += amount; }
+  int balance() const { return balance_; }
+  int pid() { return ::getpid(); }
+  void fail() { throw std::runtime_error("overdrawn"); }
+  bool restarted() { return ray::WasCurrentActorRestarted(); }
+  int crash() { ::_exit(3); }
+  int balance_of(ray::ActorHandle<Account> other) {
+    return *other.Task(&Account::balance).Remote().Get();
+  }
+  ray::ActorHandle<Account> open_other(int start) {
+    return ray::Actor(RAY_FUNC(Account::create, int)).Remote(start);
+  }
+  int keep_and_ask(int start) {
+    kept_ = open_other(start);
+    return *kept_.Task(&Account::balance).Remote().Get();
+  }
+
+ private:
+  int balance_;
+  ray::ActorHandle<Account> kept_;
+};
+RAY_REMOTE(RAY_FUNC(Account::create), RAY_FUNC(Account::create, int), Account::create_broken,
+           &Account::deposit, &Account::balance, &Account::pid, &Account::fail, &Account::restarted,
+           &Account::crash, &Account::balance_of, &Account::open_other, &Account::keep_and_ask,
+           &Base::kind, &Base::twice, &Second::get_second)
+
+}  // namespace
+
+TEST_CASE("values are put and got, alone and in lists") {
+  const auto number = ray::Put(12345);
+  const auto text = ray::Put(std::string("abc"));
+
+  CHECK(*number.Get() == 12345);
+  CHECK(*ray::Get(number) == 12345);
+  CHECK(*ray::Get(text, 1000) == "abc");
+  const auto all = ray::Get(std::vector<ray::ObjectRef<int>>{number, number});
+  REQUIRE(all.size() == 2);
+  CHECK(*all[1] == 12345);
+  CHECK(number == ray::ObjectRef<int>(number));
+  CHECK(!number.ID().empty());
+  CHECK(number.ID() != ray::Put(12345).ID());
+}
+
+TEST_CASE("tasks take values and refs of them") {
+  const auto a = ray::Task(one).Remote();
+  const auto b = ray::Task(increment).Remote(a);
+  const auto c = ray::Task(add).Remote(b, 3);
+
+  CHECK(*c.Get() == 5);
+  CHECK(*ray::Task(shout).Remote("hey").Get() == "hey!");
+  ray::Task(nothing).Remote().Get();
+  CHECK(*ray::Task(RAY_FUNC(overloaded, int)).Remote(4).Get() == 40);
+  CHECK(*ray::Task(RAY_FUNC(overloaded, int, int)).Remote(4, 5).Get() == 405);
+  CHECK(*ray::Task(add).SetName("sum").SetResources({{"CPU", 1.0}}).Remote(1, 1).Get() == 2);
+  CHECK(*ray::Task(one).SetResource("token", 2).Remote().Get() == 1);
+  std::array<int, 100'000> values{};
+  values[99'999] = 7;
+  CHECK(*ray::Task(big).Remote(ray::Put(values)).Get() == values);
+}
+
+TEST_CASE("a parameter that is a ref gets the ref, and lists of refs travel") {
+  const auto number = ray::Put(42);
+
+  CHECK(*ray::Task(through_ref).Remote(ray::Put(std::string("aaa"))).Get() == "aaa");
+  CHECK(*ray::Task(through_two_refs).Remote(ray::Put(number)).Get() == 42);
+  const std::vector<ray::ObjectRef<int>> list{number, number};
+  const auto values = *ray::Task(all_of).Remote(number, list).Get();
+  REQUIRE(values.size() == 2);
+  CHECK(*values[0] == 42);
+}
+
+TEST_CASE("classes with MSGPACK_DEFINE and a std::any travel") {
+  const auto paid = *ray::Task(charge).Remote(Guest{"Ann", {}}, Tip("cents", 5, true)).Get();
+  CHECK(paid.name == "Ann");
+  CHECK(paid.due.text() == "200 cents");
+
+  const std::vector<std::any> values{true, std::uint64_t{1} << 63, std::string("s"), 0.5, {}};
+  const auto back = *ray::Task(echo).Remote(values).Get();
+  REQUIRE(back.size() == 5);
+  CHECK(std::any_cast<bool>(back[0]));
+  CHECK(std::any_cast<std::uint64_t>(back[1]) == std::uint64_t{1} << 63);
+  CHECK(std::any_cast<std::string>(back[2]) == "s");
+  CHECK(std::any_cast<double>(back[3]) == 0.5);
+  CHECK(!back[4].has_value());
+}
+
+TEST_CASE("Wait parts what is ready from what is not") {
+  const std::vector<ray::ObjectRef<int>> objects{ray::Task(one).Remote(),
+                                                 ray::Task(sleep_ms).Remote(60'000)};
+
+  const auto first = ray::Wait(objects, 1, 20'000);
+  REQUIRE(first.ready.size() == 1);
+  CHECK(first.ready.front() == objects[0]);
+  CHECK(first.unready.front() == objects[1]);
+  const auto both = ray::Wait(objects, 2, 20);
+  CHECK(both.ready.size() == 1);
+  CHECK(both.unready.size() == 1);
+  CHECK_THROWS_AS(objects[1].Get(20), ray::internal::RayTimeoutException);
+  CHECK_THROWS_AS(ray::Get(objects, 20), ray::internal::RayTimeoutException);
+  CHECK_THROWS_AS(ray::Wait(objects, 3, 20), ray::internal::RayException);
+}
+
+TEST_CASE("actors are made by factories, keep their state, and each caller's order") {
+  ray::ActorHandle<Account> account = ray::Actor(RAY_FUNC(Account::create, int)).Remote(10);
+  const auto a = account.Task(&Account::deposit).Remote(5);
+  const auto b = account.Task(&Account::deposit).SetName("second").Remote(a);
+
+  CHECK(*b.Get() == 30);
+  CHECK(*account.Task(&Account::balance).Remote().Get() == 30);
+  CHECK(*account.Task(&Account::pid).Remote().Get() != ::getpid());
+  CHECK(!*account.Task(&Account::restarted).Remote().Get());
+  CHECK(*account.Task(&Base::kind).Remote().Get() == 2);
+  CHECK(*account.Task(&Base::twice).Remote(4).Get() == 8);
+  CHECK_THROWS_AS(account.Task(&Second::get_second), ray::internal::RayException);
+  CHECK(!account.ID().empty());
+  CHECK(*ray::Task(session_runs).Remote().Get());
+  CHECK(*ray::Task(name_space).Remote().Get() == "bank");
+  CHECK(ray::GetNamespace() == "bank");
+}
+
+TEST_CASE("handles travel, and actors live on without them") {
+  auto account = ray::Actor(RAY_FUNC(Account::create, int)).Remote(7);
+  auto other = ray::Actor(RAY_FUNC(Account::create)).Remote();
+
+  CHECK(*other.Task(&Account::balance_of).Remote(account).Get() == 7);
+  auto child = *other.Task(&Account::open_other).Remote(3).Get();
+  CHECK(*child.Task(&Account::deposit).Remote(1).Get() == 4);
+  CHECK(*other.Task(&Account::keep_and_ask).Remote(9).Get() == 9);
+}
+
+TEST_CASE("errors are Ray's exceptions") {
+  using namespace ray::internal;
+  auto account = ray::Actor(RAY_FUNC(Account::create)).Remote();
+  auto broken = ray::Actor(Account::create_broken).Remote();
+
+  try {
+    ray::Task(throw_logic_error).Remote().Get();
+    FAIL("it threw nothing");
+  } catch (const RayTaskException& e) {
+    CHECK(std::string(e.what()).find("std::logic_error") != std::string::npos);
+  }
+  CHECK_THROWS_AS(account.Task(&Account::fail).Remote().Get(), RayTaskException);
+  CHECK_THROWS_AS(broken.Task(&Account::balance).Remote().Get(), RayActorException);
+  CHECK_THROWS_AS(ray::Task(end_the_process).Remote().Get(), RayWorkerException);
+  CHECK_THROWS_AS(ray::Task(not_registered), RayFunctionNotFound);
+  CHECK_THROWS_AS(ray::ObjectRef<int>().Get(), RayException);
+
+  account.Kill();
+  CHECK_THROWS_AS(account.Task(&Account::balance).Remote().Get(), RayActorException);
+}
+
+TEST_CASE("an actor that crashed starts again as often as SetMaxRestarts says") {
+  auto account = ray::Actor(RAY_FUNC(Account::create, int)).SetMaxRestarts(1).Remote(5);
+  CHECK(*account.Task(&Account::deposit).Remote(1).Get() == 6);
+
+  CHECK_THROWS_AS(account.Task(&Account::crash).Remote().Get(), ray::internal::RayActorException);
+  CHECK(*account.Task(&Account::deposit).Remote(1).Get() == 6);
+  CHECK(*account.Task(&Account::restarted).Remote().Get());
+}
+
+TEST_CASE("what demands more than there is waits, as in Ray, and never runs") {
+  const auto task = ray::Task(one).SetResource("CPU", 10'000).Remote();
+  auto actor = ray::Actor(RAY_FUNC(Account::create)).SetResource("CPU", 10'000).Remote();
+  const auto call = actor.Task(&Account::balance).Remote();
+
+  const auto waited = ray::Wait(std::vector<ray::ObjectRef<int>>{task, call}, 1, 50);
+  CHECK(waited.ready.empty());
+  CHECK(waited.unready.size() == 2);
+  CHECK_THROWS_AS(task.Get(20), ray::internal::RayTimeoutException);
+  CHECK_THROWS_AS(task.Get(), ray::internal::RayException);
+  CHECK_THROWS_AS(ray::Task(increment).Remote(task), ray::internal::RayException);
+  CHECK(ray::Wait(std::vector<ray::ObjectRef<int>>{task, ray::Put(1)}, 1, 20'000).ready.size() ==
+        1);
+}
+
+TEST_CASE("resources are checked as Ray checks them") {
+  using ray::internal::CheckTaskOptions;
+  CHECK_THROWS_AS(CheckTaskOptions({{"", 1}}), ray::internal::RayException);
+  CHECK_THROWS_AS(CheckTaskOptions({{"dummy", 0}}), ray::internal::RayException);
+  CHECK_THROWS_AS(CheckTaskOptions({{"dummy", 2.5}}), ray::internal::RayException);
+  CHECK_NOTHROW(CheckTaskOptions({{"dummy", 2.0}, {"half", 0.5}}));
+  CHECK(ray::internal::parse_resources(R"({"a": 1, "b" :0.5})") ==
+        std::map<std::string, double>{{"a", 1}, {"b", 0.5}});
+  CHECK(ray::internal::parse_resources("{}").empty());
+  for (const char* broken : {"", "{", "[1]", R"({"a"})", R"({"a":x})", R"({"a":1 "b":2})"})
+    CHECK_THROWS_AS(ray::internal::parse_resources(broken), ray::internal::RayException);
+}
+
+TEST_CASE("a runtime environment takes what it understands, and says what it does not") {
+  ray::RuntimeEnv env;
+  CHECK(env.Empty());
+  env.Set("env_vars", std::map<std::string, std::string>{{"KEY", "value"}});
+  env.Set("working_dir", "/tmp");
+  CHECK(env.Get<std::string>("working_dir") == "/tmp");
+  CHECK(env.understood().env_vars.at("KEY") == "value");
+  CHECK(env.understood().working_dir == "/tmp");
+  CHECK_THROWS_AS(env.Get<std::string>("pip"), ray::internal::RayRuntimeEnvException);
+  CHECK(env.Remove("working_dir"));
+  CHECK(!env.Remove("working_dir"));
+
+  env.Set("conda", std::string("py310"));
+  CHECK_THROWS_AS(ray::Task(one).SetRuntimeEnv(env), ray::internal::RayRuntimeEnvException);
+}
+
+TEST_CASE("what is not built is refused at the call") {
+  using ray::internal::RayException;
+  CHECK_THROWS_AS(ray::Task(ray::PyFunction<int>{"module", "f"}).Remote(1), RayException);
+  CHECK_THROWS_AS(ray::Task(ray::JavaFunction<int>{"Class", "f"}).Remote(1), RayException);
+  CHECK_THROWS_AS(ray::Actor(ray::PyActorClass{"module", "Class"}).Remote(1), RayException);
+  const ray::PlacementGroupCreationOptions group{
+      "group", {{{"CPU", 1}}}, ray::PlacementStrategy::PACK};
+  CHECK_THROWS_AS(ray::CreatePlacementGroup(group), RayException);
+}
+
+int main(int argc, char** argv) {
+  const mobula::test::WorkerReports reports;
+  ray::RayConfig config;
+  config.head_args = {"--num-cpus", "2", "--resources", R"({"token": 2})"};
+  config.ray_namespace = "bank";
+  ray::Init(config, argc, argv);
+  ray::Init();  // once more does nothing
+  doctest::Context context(argc, argv);
+  const int failed = context.run();
+  ray::Shutdown();
+  return failed != 0 ? failed : reports.none_unexpected() ? 0 : 1;
+}
