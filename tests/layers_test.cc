@@ -182,6 +182,8 @@ std::string broken_rule(const std::string& file, const Include& include) {
     const bool for_others =
         file.starts_with("include/mobula/interop/") || file.starts_with("include/mobula/compat/");
     if (for_others && target.empty()) return {};  // a header for a library names that library
+    if (file == "include/mobula.h" && (what == "stddef.h" || what == "stdint.h"))
+      return {};  // of C
     if (contains(kHeavy, include.path)) return "<" + what + "> is too heavy for a public header";
     if (include.quoted || !contains(kStandard, include.path)) {
       return "public headers include the standard library and mobula/ only, not " + what;
@@ -303,6 +305,8 @@ TEST_CASE("an include is judged by where it stands and where it leads") {
       {"others' library in public", "include/mobula/ref.h", "#include <fmt/core.h>", false},
       {"others' library in a header for it", "include/mobula/interop/eigen.h",
        "#include <Eigen/Core>", true},
+      {"C's library in the header for C", "include/mobula.h", "#include <stdint.h>", true},
+      {"C's library in C++", "include/mobula/ref.h", "#include <stdint.h>", false},
       {"a room in a header for others", "include/mobula/compat/ray/api.h",
        "#include \"shm/ring.h\"", false},
       {"public in an example", "examples/pi/pi.cc", "#include <mobula/mobula.h>", true},
