@@ -31,6 +31,10 @@ int sleep_ms(int ms) {
 std::array<int, 100'000> big(std::array<int, 100'000> values) { return values; }
 bool session_runs() { return ray::IsInitialized(); }
 std::string name_space() { return ray::GetNamespace(); }
+std::string variable(const std::string& name) {
+  const char* value = ::getenv(name.c_str());
+  return value ? value : "";
+}
 int not_registered() { return 0; }
 
 // A parameter that is a ref gets the ref itself.
@@ -74,7 +78,7 @@ Guest charge(Guest guest, const Tip& tip) {
 std::vector<std::any> echo(const std::vector<std::any>& values) { return values; }
 
 RAY_REMOTE(one, increment, add, shout, nothing, throw_logic_error, end_the_process, sleep_ms, big)
-RAY_REMOTE(session_runs, name_space, through_ref, through_two_refs, all_of, charge, echo)
+RAY_REMOTE(session_runs, name_space, variable, through_ref, through_two_refs, all_of, charge, echo)
 RAY_REMOTE(RAY_FUNC(overloaded, int), RAY_FUNC(overloaded, int, int))
 RAY_REMOTE(one)  // once more, as from a header
 
@@ -310,11 +314,30 @@ TEST_CASE("what is not built is refused at the call") {
   CHECK_THROWS_AS(ray::CreatePlacementGroup(group), RayException);
 }
 
+TEST_CASE("the job's environment variables are the workers', and not the driver's") {
+  CHECK(*ray::Task(variable).Remote("OF_THE_JOB").Get() == "1");
+  CHECK(variable("OF_THE_JOB").empty());
+}
+
+TEST_CASE("a further session has its own namespace and environment") {
+  ray::Shutdown();
+  CHECK(!ray::IsInitialized());
+  ray::RayConfig config;
+  config.ray_namespace = "other";
+  ray::Init(config);
+
+  CHECK(*ray::Task(name_space).Remote().Get() == "other");
+  CHECK(ray::Task(variable).Remote("OF_THE_JOB").Get()->empty());
+}
+
 int main(int argc, char** argv) {
   const mobula::test::WorkerReports reports;
   ray::RayConfig config;
   config.head_args = {"--num-cpus", "2", "--resources", R"({"token": 2})"};
   config.ray_namespace = "bank";
+  ray::RuntimeEnv env;
+  env.Set("env_vars", std::map<std::string, std::string>{{"OF_THE_JOB", "1"}});
+  config.runtime_env = env;
   ray::Init(config, argc, argv);
   ray::Init();  // once more does nothing
   doctest::Context context(argc, argv);

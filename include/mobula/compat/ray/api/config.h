@@ -167,7 +167,7 @@ class RayConfig {
 
 namespace internal {
 
-// What tasks and actors take from the job. Workers have it too: they run main() up to Init().
+// What tasks and actors take from the job.
 struct Job {
   std::string ray_namespace;
   ActorLifetime actor_lifetime = ActorLifetime::NON_DETACHED;
@@ -183,6 +183,28 @@ inline std::mutex& job_mutex() {
   static std::mutex mutex;
   return mutex;
 }
+
+// Environment variables of the workers, which are started while it lives: of this program they are
+// none afterwards.
+class WorkerEnvironment {
+ public:
+  explicit WorkerEnvironment(const std::map<std::string, std::string>& variables) {
+    for (const auto& [name, value] : variables) {
+      const char* old = std::getenv(name.c_str());
+      before_[name] = old ? std::optional<std::string>(old) : std::nullopt;
+      ::setenv(name.c_str(), value.c_str(), 1);
+    }
+  }
+  ~WorkerEnvironment() {
+    for (const auto& [name, value] : before_)
+      value ? ::setenv(name.c_str(), value->c_str(), 1) : ::unsetenv(name.c_str());
+  }
+  WorkerEnvironment(const WorkerEnvironment&) = delete;
+  WorkerEnvironment& operator=(const WorkerEnvironment&) = delete;
+
+ private:
+  std::map<std::string, std::optional<std::string>> before_;
+};
 
 // {"a": 1, "b": 0.5}
 inline std::map<std::string, double> parse_resources(const std::string& text) {
@@ -251,7 +273,8 @@ inline std::optional<std::string> flag(const std::vector<std::string>& arguments
   return std::nullopt;
 }
 
-// This program's own, where Init() was not given them: workers are started with the same.
+// This program's own: workers are started with the same. What Init() is given may lack what a
+// library of flags has taken out.
 inline std::vector<std::string> own_arguments() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
   std::vector<std::string> arguments;
@@ -271,19 +294,37 @@ inline std::string joined(const std::vector<std::string>& parts) {
 // nothing in a program that is initialized.
 inline void Init(const RayConfig& config, int argc, char** argv) {
   if (mobula::is_initialized()) return;
-  std::vector<std::string> arguments =
-      argv ? std::vector<std::string>(argv, argv + argc) : internal::own_arguments();
+  std::vector<std::string> arguments = internal::own_arguments();
+  std::vector<std::string> given = arguments;
+  if (argv) given.assign(argv, std::find(argv, argv + argc, nullptr));
   mobula::Config settings;
-  settings.address = internal::flag(arguments, "ray_address").value_or(config.address);
+  settings.address = internal::flag(given, "ray_address").value_or(config.address);
   settings.local_mode = config.local_mode;
-  settings.code_search_path = internal::flag(arguments, "ray_code_search_path")
+  settings.code_search_path = internal::flag(given, "ray_code_search_path")
                                   .value_or(internal::joined(config.code_search_path));
   settings.namespace_ = config.ray_namespace;
   internal::apply_head_arguments(config.head_args, settings);
+  // A program may have several sessions, one after the other: a worker comes by the first Init(),
+  // and learns from its environment of which job it is.
+  constexpr const char* kNamespace = "MOBULA_RAY_NAMESPACE";
+  constexpr const char* kDetached = "MOBULA_RAY_DETACHED";
   internal::Job& job = internal::job();
-  job.ray_namespace = config.ray_namespace;
-  job.actor_lifetime = config.default_actor_lifetime;
   job.runtime_env = config.runtime_env ? config.runtime_env->understood() : mobula::RuntimeEnv{};
+  std::map<std::string, std::string> variables;
+  std::swap(variables, job.runtime_env.env_vars);
+  if (std::getenv("MOBULA_ZYGOTE_SOCKET")) {  // a worker
+    const char* of_job = std::getenv(kNamespace);
+    job.ray_namespace = of_job ? of_job : "";
+    job.actor_lifetime =
+        std::getenv(kDetached) ? ActorLifetime::DETACHED : ActorLifetime::NON_DETACHED;
+    variables.clear();  // it has them
+  } else {
+    job.ray_namespace = config.ray_namespace;
+    job.actor_lifetime = config.default_actor_lifetime;
+    variables[kNamespace] = job.ray_namespace;
+    if (job.actor_lifetime == ActorLifetime::DETACHED) variables[kDetached] = "1";
+  }
+  const internal::WorkerEnvironment environment(variables);
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);

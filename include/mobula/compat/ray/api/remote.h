@@ -24,6 +24,28 @@
 #include "mobula/mobula.h"
 #include "object_ref.h"
 
+// Named actors and exit_actor are used once the library has them: what is there wins over these.
+// Neither namespace is inside of the other, so that one lookup finds both.
+namespace mobula_until_built {
+struct NotBuilt {};
+template <class T, class... A>
+NotBuilt get_actor(const A&...);
+template <class...>
+NotBuilt exit_actor();
+}  // namespace mobula_until_built
+namespace mobula_lookup {
+using namespace mobula;
+using namespace mobula_until_built;
+template <class T>
+auto find(const std::string& name, const std::string& ray_namespace) {
+  return get_actor<T>(name, ray_namespace);
+}
+template <class...>
+auto leave() {
+  return exit_actor();
+}
+}  // namespace mobula_lookup
+
 namespace ray {
 
 // ---- Functions of other languages: declared, so that programs compile; refused at the call.
@@ -455,24 +477,6 @@ class ActorCreator : public Setters<ActorCreator<F>> {
   mobula::ActorOptions options_;
 };
 
-// Named actors and exit_actor are used once the library has them: an overload that is there wins
-// over these.
-namespace until_built {
-struct NotBuilt {};
-template <class T, class... A>
-NotBuilt get_actor(const A&...);
-template <class...>
-NotBuilt exit_actor();
-}  // namespace until_built
-namespace lookup {
-using namespace mobula;
-using namespace until_built;
-template <class T>
-auto find(const std::string& name, const std::string& ray_namespace) {
-  return get_actor<T>(name, ray_namespace);
-}
-}  // namespace lookup
-
 }  // namespace internal
 
 template <typename F>
@@ -501,12 +505,12 @@ inline internal::ForeignCaller<ActorHandleXlang> Actor(JavaActorClass) { return 
 template <typename T>
 boost::optional<ActorHandle<T>> GetActor(const std::string& actor_name,
                                          const std::string& ray_namespace = "") {
-  using Found = decltype(internal::lookup::find<T>(actor_name, ray_namespace));
-  if constexpr (std::is_same_v<Found, internal::until_built::NotBuilt>) {
+  using Found = decltype(mobula_lookup::find<T>(actor_name, ray_namespace));
+  if constexpr (std::is_same_v<Found, mobula_until_built::NotBuilt>) {
     throw internal::RayException("named actors are not built yet");
   } else {
     try {
-      return ActorHandle<T>(internal::lookup::find<T>(actor_name, ray_namespace));
+      return ActorHandle<T>(mobula_lookup::find<T>(actor_name, ray_namespace));
     } catch (const mobula::Error&) {
       return {};
     }
@@ -518,13 +522,11 @@ inline boost::optional<ActorHandleXlang> GetActor(const std::string&, const std:
 
 // In an actor: ends it; the call that runs has no result. Does not return.
 inline void ExitActor() {
-  using namespace mobula;
-  using namespace internal::until_built;
-  if constexpr (std::is_same_v<decltype(exit_actor()), NotBuilt>) {
+  if constexpr (std::is_same_v<decltype(mobula_lookup::leave()), mobula_until_built::NotBuilt>) {
     throw internal::RayException("ExitActor is not built yet");
   } else {
-    internal::translated([] { exit_actor(); });
-    throw ActorDiedError("the actor has ended by ray::ExitActor");
+    internal::translated([] { mobula_lookup::leave(); });
+    throw mobula::ActorDiedError("the actor has ended by ray::ExitActor");
   }
 }
 
