@@ -53,13 +53,18 @@ std::string flush_left(const Lines& lines) {
   return text;
 }
 
-// The parts of a program: what stands between "// [name]" and "// [/name]".
+// The parts of a program: what stands between "// [name]" and "// [/name]", in C "/* [name] */".
 std::map<std::string, std::string> parts_of(const std::string& program) {
   std::map<std::string, std::string> parts;
   std::string name;
   Lines lines;
   for (const std::string& line : lines_of(program)) {
-    const std::string_view text = trimmed(line);
+    std::string_view text = trimmed(line);
+    std::string comment;
+    if (text.starts_with("/* [") && text.ends_with("] */")) {
+      comment = "//" + std::string(text.substr(2, text.size() - 5));
+      text = comment;
+    }
     if (!name.empty() && text == "// [/" + name + "]") {
       parts[name] = flush_left(lines);
       name.clear();
@@ -79,12 +84,12 @@ struct Quote {
   std::string code;
 };
 
-// Each block of C++ on a page, and the comment "<!-- hello.cc part -->" in the line before it.
+// Each block of C++ or C on a page, and the comment "<!-- hello.cc part -->" in the line before it.
 std::vector<Quote> quotes_of(const std::string& page) {
   std::vector<Quote> quotes;
   const Lines lines = lines_of(page);
   for (std::size_t i = 0; i < lines.size(); ++i) {
-    if (lines[i] != "```cpp") continue;
+    if (lines[i] != "```cpp" && lines[i] != "```c") continue;
     Quote quote{static_cast<int>(i) + 2, {}, {}};
     if (i > 0 && lines[i - 1].starts_with("<!-- ") && lines[i - 1].ends_with(" -->"))
       quote.source = lines[i - 1].substr(5, lines[i - 1].size() - 9);
@@ -99,7 +104,8 @@ std::map<std::string, std::string> all_parts() {
   std::map<std::string, std::string> all;
   for (const auto& entry : fs::directory_iterator(kRoot / "docs/snippets")) {
     const std::string file = entry.path().filename().string();
-    if (!file.ends_with(".cc") || file.ends_with("_test.cc")) continue;
+    const bool program = file.ends_with(".cc") || file.ends_with(".c");
+    if (!program || file.ends_with("_test.cc")) continue;
     for (auto& [name, code] : parts_of(read(entry.path()))) all[file + " " + name] = code;
   }
   return all;
