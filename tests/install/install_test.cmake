@@ -2,7 +2,8 @@
 #
 # Installs the build tree into a prefix, moves that prefix (the package must not remember where
 # it was installed first), then configures, builds and runs the project beside this file, once
-# with the program that README.md shows and once with the quickstart.
+# with the program that README.md shows and once with the quickstart; then one that uses the other
+# targets of the package.
 cmake_minimum_required(VERSION 3.25)
 
 set(area ${BUILD_DIR}/install_test)
@@ -22,7 +23,8 @@ endfunction()
 run("installing" ${CMAKE_COMMAND} --install ${BUILD_DIR} --prefix ${area}/staging)
 file(RENAME ${area}/staging ${prefix})
 
-foreach(part ${LIBDIR}/libmobula.a include/mobula/mobula.h bin/mobula-node
+foreach(part ${LIBDIR}/libmobula.a ${LIBDIR}/libmobula.so include/mobula.h include/mobula/mobula.h
+    include/mobula/compat/ray/api.h bin/mobula-node
     ${LIBDIR}/cmake/mobula/mobula-config.cmake ${LIBDIR}/cmake/mobula/mobula-config-version.cmake)
   if(NOT EXISTS ${prefix}/${part})
     message(FATAL_ERROR "the installation lacks ${part}")
@@ -67,4 +69,15 @@ foreach(program ${area}/README.cc ${SOURCE_DIR}/examples/quickstart/quickstart.c
     message(FATAL_ERROR "${name} ran but said nothing")
   endif()
   message(STATUS "${name} says:\n${output}")
+endforeach()
+
+set(project ${area}/interop)
+file(COPY ${SOURCE_DIR}/tests/install/interop/ ${SOURCE_DIR}/tests/plugins/arithmetic.cc
+  ${SOURCE_DIR}/docs/snippets/from_c.c ${SOURCE_DIR}/docs/snippets/ray_program.cc
+  DESTINATION ${project})
+run("configuring for interop" ${CMAKE_COMMAND} -S ${project} -B ${project}/build -G Ninja
+  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_COMPILER=${CXX_COMPILER} -DCMAKE_PREFIX_PATH=${prefix})
+run("building interop" ${CMAKE_COMMAND} --build ${project}/build)
+foreach(program loads_library from_c ray_program)
+  run("running ${program}" ${project}/build/${program})
 endforeach()
