@@ -12,6 +12,7 @@
 #include "mobula/codec.h"
 #include "mobula/error.h"
 #include "mobula/memory.h"
+#include "mobula/mesh.h"
 #include "mobula/object.h"
 #include "mobula/options.h"
 #include "mobula/ref.h"
