@@ -88,6 +88,7 @@ const std::vector<Row>& all_rows();
 void add_task_rows(std::vector<Row>& rows);
 void add_actor_rows(std::vector<Row>& rows);
 void add_object_rows(std::vector<Row>& rows);
+void add_mesh_rows(std::vector<Row>& rows);
 void add_stream_rows(std::vector<Row>& rows);
 void add_crowd_rows(std::vector<Row>& rows);
 void add_process_rows(std::vector<Row>& rows);

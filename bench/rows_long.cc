@@ -155,6 +155,7 @@ const std::vector<Row>& all_rows() {
     add_task_rows(all);
     add_actor_rows(all);
     add_object_rows(all);
+    add_mesh_rows(all);
     add_stream_rows(all);
     add_crowd_rows(all);
     add_process_rows(all);

@@ -48,6 +48,8 @@ class Error : public std::exception {
       : what_(std::move(what)), code_(code) {}
   const char* what() const noexcept override { return what_.c_str(); }
   ErrorCode code() const noexcept { return code_; }
+  // For who passes it on and knows more of where it happened: what() begins with `context`.
+  void add_context(const std::string& context) { what_ = context + ": " + what_; }
 
  private:
   std::string what_;

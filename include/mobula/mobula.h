@@ -13,6 +13,7 @@
 #include "mobula/error.h"
 #include "mobula/export.h"
 #include "mobula/memory.h"
+#include "mobula/mesh.h"
 #include "mobula/object.h"
 #include "mobula/options.h"
 #include "mobula/ref.h"

@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t kLineMax = 64 << 10;  // longer lines are shown in pieces
 constexpr std::size_t kFileMax = 64 << 20;  // of a log file; it begins anew when it is full
+constexpr int kNotOpened = -2;
 
 void append_to_file(int fd, std::string_view data) {
   while (!data.empty()) {
@@ -50,9 +51,7 @@ void LogRelay::add(int out, int err, const std::string& name, const std::string&
   const std::lock_guard lock(mutex_);
   for (const auto& [fd, suffix, to] :
        {std::tuple{out, ".out", STDOUT_FILENO}, std::tuple{err, ".err", STDERR_FILENO}}) {
-    const int file = ::open((folder_ + "/" + name + suffix).c_str(),
-                            O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    streams_[fd] = Stream{name, prefix, {}, file, to};
+    streams_[fd] = Stream{name, suffix, prefix, {}, kNotOpened, to};
     epoll_event event{EPOLLIN, {.fd = fd}};
     ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
   }
@@ -109,6 +108,12 @@ void LogRelay::run() {
 }
 
 std::string LogRelay::take(Stream& stream, std::string_view data) {
+  // With the first output: most of a thousand actors print nothing, and making files takes longer
+  // than starting processes.
+  if (stream.file == kNotOpened) {
+    stream.file = ::open((folder_ + "/" + stream.name + stream.suffix).c_str(),
+                         O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  }
   if (stream.file >= 0) {
     if (stream.written + data.size() > kFileMax) {
       stream.written = 0;

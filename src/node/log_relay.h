@@ -1,5 +1,5 @@
-// Carries what workers print: into a file per process and stream, and, with a prefix per line, to
-// the driver's own output.
+// Carries what workers print: into a file per process and stream that prints anything, and, with a
+// prefix per line, to the driver's own output.
 //
 // A thread of its own. The driver's output may be a paused terminal or a pipe that nobody reads:
 // the thread waits for it with nothing locked, and gives up when the session ends, so that neither
@@ -33,6 +33,7 @@ class LogRelay {
  private:
   struct Stream {
     std::string name;
+    const char* suffix;
     std::string prefix;
     std::string partial;  // a line whose end has not come yet
     int file;

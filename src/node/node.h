@@ -106,6 +106,7 @@ class Node {
   void worker_exited(std::uint32_t process, int status);
   void lost_zygote();
 
+  bool look_can_wait() const;
   int until_next_look(int timeout);
   void look_round();
   void sample_classes();
@@ -204,6 +205,8 @@ class Node {
   core::Time kernel_kills_seen_at_{};
   core::Time memory_look_at_{};
   core::Time survey_at_{};
+  core::Time looked_at_{};
+  core::Time look_took_{};
   int quiet_looks_ = 0;  // in a row, with nothing to do
   bool busy_ = false;
 };

@@ -266,7 +266,8 @@ void ObjectMemory::process_died(std::uint32_t process) {
   if (any_used) {
     std::set<std::pair<std::uint32_t, std::uint32_t>> named;
     for (const std::uint32_t segment : tables_.record_segments()) {
-      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
+      const std::uint32_t ready = memory_.segment_ready(segment).load(std::memory_order_acquire);
+      for (std::uint32_t r = 0; r < ready; ++r) {
         shm::Record& record = memory_.record(segment * shm::kRecordsPerSegment + r);
         if (shm::word::state(record.state.load(std::memory_order_acquire)) == shm::State::Free)
           continue;

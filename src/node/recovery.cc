@@ -238,7 +238,8 @@ void Recovery::repair_claims(std::uint32_t participant, const ProcessEnd& end,
   }
   if (depth > shm::kIntentsMax) {  // deeper than its list: every record is asked
     for (const std::uint32_t segment : tables_.record_segments()) {
-      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
+      const std::uint32_t ready = memory_.segment_ready(segment).load(std::memory_order_acquire);
+      for (std::uint32_t r = 0; r < ready; ++r) {
         const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
         const std::uint64_t state = memory_.record(slot).state.load();
         const bool unwalked = word::is_final(state) && (state & word::kHasDependents);
@@ -426,7 +427,8 @@ template <class Visit>
 void Recovery::each_record(std::uint32_t process, const Visit& visit) {
   for (const std::uint32_t p : tables_.participants_of(process)) {
     for (const std::uint32_t segment : tables_.segments_of(p)) {
-      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
+      const std::uint32_t ready = memory_.segment_ready(segment).load(std::memory_order_acquire);
+      for (std::uint32_t r = 0; r < ready; ++r) {
         const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
         visit(memory_.record(slot), slot);
       }

@@ -121,28 +121,31 @@ std::optional<std::uint32_t> Tables::lease_segment(std::uint32_t participant) {
   if (!free_segments_.empty()) {
     segment = free_segments_.back();
     free_segments_.pop_back();
+  } else if (prepared_segment_ && segments_.contains(participant)) {
+    segment = std::exchange(prepared_segment_, std::nullopt);
   } else {
-    segment = next_segment_;
-    if (next_segment_ >= shm::kSegmentsMax) return {};
-    if (prepared_segments_ <= next_segment_ &&
-        !shm::Memory::populate(memory_.segment(next_segment_), shm::kSegmentSize))
-      return {};
-    prepared_segments_ = std::max(prepared_segments_, ++next_segment_);
+    segment = fresh_segment(shm::kRecordsAtFirst);
+    if (!segment) return {};
   }
-  if (!ensure(shm::ControlLayout::kSegments + (*segment + 1) * 8, shm::ControlLayout::kSegments,
-              populated_owners_))
-    return {};
   memory_.segment_owner(*segment).store(participant, std::memory_order_release);
   segments_[participant].push_back(*segment);
   return segment;
 }
 
+std::optional<std::uint32_t> Tables::fresh_segment(std::uint32_t records) {
+  if (next_segment_ >= shm::kSegmentsMax ||
+      !shm::Memory::populate(memory_.segment(next_segment_), records * shm::kRecordSize) ||
+      !ensure(shm::ControlLayout::kSegments + (next_segment_ + 1) * 8,
+              shm::ControlLayout::kSegments, populated_owners_))
+    return {};
+  memory_.segment_owner(next_segment_).store(shm::kNone);
+  memory_.segment_ready(next_segment_).store(records);
+  return next_segment_++;
+}
+
 void Tables::prepare_segment() {
-  if (!free_segments_.empty() || prepared_segments_ > next_segment_ ||
-      next_segment_ >= shm::kSegmentsMax)
-    return;
-  if (shm::Memory::populate(memory_.segment(next_segment_), shm::kSegmentSize))
-    prepared_segments_ = next_segment_ + 1;
+  if (free_segments_.empty() && !prepared_segment_)
+    prepared_segment_ = fresh_segment(shm::kRecordsPerSegment);
 }
 
 std::optional<std::uint32_t> Tables::lease_holds(std::uint32_t process, std::uint32_t number) {
@@ -152,15 +155,9 @@ std::optional<std::uint32_t> Tables::lease_holds(std::uint32_t process, std::uin
     segment = free_holds_.back();
     free_holds_.pop_back();
   } else {
-    if (next_segment_ >= shm::kSegmentsMax ||
-        !shm::Memory::populate(memory_.segment(next_segment_), shm::kSegmentSize))
-      return {};
-    segment = next_segment_++;
-    prepared_segments_ = std::max(prepared_segments_, next_segment_);
-    if (!ensure(shm::ControlLayout::kSegments + (segment + 1) * 8, shm::ControlLayout::kSegments,
-                populated_owners_))
-      return {};
-    memory_.segment_owner(segment).store(shm::kNone);
+    const auto fresh = fresh_segment(shm::kRecordsPerSegment);
+    if (!fresh) return {};
+    segment = *fresh;
   }
   memory_.process(process).hold_segments[number].store(segment);
   return segment;

@@ -35,7 +35,8 @@ class Tables {
   void close_class(std::uint32_t cls) { free_classes_.push_back(cls); }
   std::optional<std::uint64_t> open_ring(std::uint32_t participant, std::uint32_t cls);
   std::optional<std::uint64_t> ring_storage(std::uint64_t entries);
-  // Populates one segment ahead, when there is time.
+  // Takes the pages of one segment ahead, when there is time, for a ledger that has filled its
+  // first.
   void prepare_segment();
 
   // Entries for `extents` extents, and a pin count of each process for each of them.
@@ -54,6 +55,7 @@ class Tables {
   std::uint32_t stream_limit() const { return next_stream_; }
 
  private:
+  std::optional<std::uint32_t> fresh_segment(std::uint32_t records);
   bool ensure(std::size_t end, std::size_t begin, std::size_t& populated);
   bool cover_pins(std::uint32_t process, std::size_t from_page);
   std::optional<std::uint64_t> take_heap(std::uint64_t size);
@@ -66,7 +68,7 @@ class Tables {
   std::uint32_t next_class_ = 0;
   std::uint32_t next_segment_ = 0;
   std::uint32_t next_stream_ = 0;
-  std::uint32_t prepared_segments_ = 0;  // [0, this) have their pages
+  std::optional<std::uint32_t> prepared_segment_;  // has all its pages, and is nobody's
   std::size_t populated_processes_ = 0, populated_participants_ = 0, populated_classes_ = 0,
               populated_extents_ = 0, populated_owners_ = 0, populated_streams_ = 0;
   std::size_t pin_pages_ = 0;  // of each process's pin counts

@@ -24,12 +24,30 @@ Ledger::Ledger(Process& process, std::uint32_t participant, std::uint32_t segmen
 }
 
 void Ledger::take_segment(std::uint32_t segment) {
-  shm::Memory::populate(process_.memory().segment(segment), shm::kSegmentSize);
   process_.own_segment(segment, this);
   segments_.push_back(segment);
-  fresh_ = segment * shm::kRecordsPerSegment;
-  fresh_end_ = fresh_ + shm::kRecordsPerSegment;
+  fresh_ = fresh_end_ = segment * shm::kRecordsPerSegment;
+  use_more_of_segment();
   if (fresh_ == 0) ++fresh_;  // slot 0 is no record
+}
+
+// The pages that the newest segment came with, or more of them. False: it is used up.
+bool Ledger::use_more_of_segment() {
+  const std::uint32_t segment = segments_.back();
+  const std::uint32_t used = fresh_end_ - segment * shm::kRecordsPerSegment;
+  if (used == shm::kRecordsPerSegment) return false;
+  std::atomic<std::uint32_t>& ready = process_.memory().segment_ready(segment);
+  const std::uint32_t there = ready.load(std::memory_order_relaxed);
+  // Four times as many: 256, 1024, 4096.
+  const std::uint32_t wanted =
+      used < there ? there
+                   : std::min(std::max(4 * used, shm::kRecordsAtFirst), shm::kRecordsPerSegment);
+  if (!shm::Memory::populate(&process_.memory().record(fresh_end_),
+                             (wanted - used) * shm::kRecordSize))
+    throw OutOfMemoryError("the machine has no memory left for records of tasks");
+  ready.store(wanted, std::memory_order_release);
+  fresh_end_ += wanted - used;
+  return true;
 }
 
 shm::Address Ledger::allocate() {
@@ -58,7 +76,7 @@ void Ledger::refill() {
     limbo_at_last_scan_ = limbo_.size();
     if (!free_.empty()) return;
   }
-  if (fresh_ == fresh_end_) {
+  if (fresh_ == fresh_end_ && !use_more_of_segment()) {
     wire::Message message;
     message.kind = wire::Kind::LeaseSegment;
     message.a = participant_;

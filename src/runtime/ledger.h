@@ -90,6 +90,7 @@ class Ledger final : public shm::ReadySink {
   void end_actor(shm::Record& creation, shm::Address address);  // its last handle is gone
   void enqueue(std::uint32_t slot);
   void take_segment(std::uint32_t segment);
+  bool use_more_of_segment();
   shm::RingHeader& ring_of(std::uint32_t scheduling_class, std::uint64_t caller);
   void grow(shm::RingHeader& ring);
 
@@ -97,7 +98,7 @@ class Ledger final : public shm::ReadySink {
   const std::uint32_t participant_;
   std::vector<std::uint32_t> free_;  // hottest last
   std::vector<std::uint32_t> segments_;  // newest last
-  std::uint32_t fresh_ = 0;  // never used slots of the newest segment
+  std::uint32_t fresh_ = 0;  // never used slots of the newest segment, as far as it has pages
   std::uint32_t fresh_end_ = 0;
   std::deque<std::uint32_t> limbo_;
   std::deque<shm::Address> holding_arguments_;

@@ -91,10 +91,11 @@ class Report {
     for (std::uint32_t segment = 0; segment < count("segments"); ++segment) {
       const std::uint32_t owner = memory_.segment_owner(segment).load(std::memory_order_acquire);
       if (owner == shm::kNone) continue;
-      report_.records.capacity += shm::kRecordsPerSegment;
+      const std::uint32_t ready = memory_.segment_ready(segment).load(std::memory_order_acquire);
+      report_.records.capacity += ready;
       MemoryReport::Process* process =
           process_at(memory_.participant(owner).process.load(std::memory_order_relaxed));
-      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r)
+      for (std::uint32_t r = 0; r < ready; ++r)
         read_record(segment * shm::kRecordsPerSegment + r, process);
     }
   }

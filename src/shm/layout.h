@@ -2,7 +2,8 @@
 // them.
 //
 // One sealed memfd per session, sparse: pages are taken (and so reserved) by the node daemon before
-// it hands out what lies on them, never by a fault. Everything is addressed by index or by offset
+// it hands out what lies on them, or by the lessee of a segment before it uses more of it; never by
+// a fault. Everything is addressed by index or by offset
 // from the start, so each process may map it anywhere.
 //
 //   header | processes | participants | classes | extents | pins | segments | streams | heap
@@ -27,6 +28,8 @@ inline constexpr std::uint32_t kClassesMax = 16384;
 inline constexpr std::uint32_t kExtentsMax = 262144;
 inline constexpr std::uint32_t kSegmentsMax = 16384;
 inline constexpr std::uint32_t kRecordsPerSegment = 4096;
+// That a first segment begins with: a thousand actors submit little, and their pages take time.
+inline constexpr std::uint32_t kRecordsAtFirst = 256;
 inline constexpr std::size_t kRecordSize = 256;
 inline constexpr std::size_t kSegmentSize = kRecordsPerSegment * kRecordSize;
 inline constexpr std::uint32_t kStreamsMax = 16384;

@@ -53,6 +53,12 @@ class Memory {
   std::byte* stream(std::uint32_t i) const {
     return control_ + ControlLayout::kStreams + i * kStreamSize;
   }
+  // How many records of a segment have their pages; nobody reads beyond. Written by the daemon
+  // before the lease, then by the lessee, which takes the pages for more before it uses them.
+  std::atomic<std::uint32_t>& segment_ready(std::uint32_t segment) const {
+    return *reinterpret_cast<std::atomic<std::uint32_t>*>(control_ + ControlLayout::kSegments +
+                                                          segment * 8 + 4);
+  }
   std::byte* heap(std::uint64_t offset) const { return control_ + ControlLayout::kHeap + offset; }
   std::byte* segment(std::uint32_t i) const {
     return control_ + ControlLayout::kRecords + i * kSegmentSize;
