@@ -119,6 +119,23 @@ ActorHandle<Loop> make_loop() {
   return loop;
 }
 
+struct Leaver {
+  ~Leaver() { told.push_back("left"); }
+  int leave() {
+    mobula::exit_actor();
+    return 42;
+  }
+};
+int counts(int n) {
+  const mobula::Counter counter("counted_locally");
+  const mobula::Progress progress = mobula::progress(n, "locally");
+  for (int i = 0; i < n; ++i) {
+    counter.add();
+    progress.add();
+  }
+  return n;
+}
+
 }  // namespace local
 using namespace local;
 
@@ -237,6 +254,29 @@ TEST_CASE("a call that is cancelled before it runs never does; force ends no pro
   mobula::get(loop.call<&Loop::hang_a_task_that_cancels_itself>());
   CHECK_THROWS_AS(mobula::get(std::exchange(hung, {})), mobula::TaskCancelledError);
   CHECK(what_was_told() == std::vector<std::string>{"done", "count", "stops"});
+}
+
+TEST_CASE("an actor has a name, leaves by itself, and its monitors are told") {
+  const auto leaver = actor<Leaver>.with({.name = "leaver"})();
+  const auto end = mobula::monitor(leaver);
+  const auto found = mobula::get_actor<Leaver>("leaver");
+  CHECK(found == leaver);
+
+  CHECK(mobula::get(found.call<&Leaver::leave>()) == 42);
+
+  CHECK_THROWS_WITH_AS(mobula::get(leaver.call<&Leaver::leave>()),
+                       doctest::Contains("left by itself"), mobula::ActorDiedError);
+  CHECK(mobula::get(end, 20s).reason == mobula::DeathReason::Left);
+  CHECK_THROWS_AS(mobula::get_actor<Leaver>("leaver"), mobula::ActorNotFoundError);
+  CHECK(what_was_told() == std::vector<std::string>{"left"});
+}
+
+TEST_CASE("metrics and progress count here, too") {
+  CHECK(mobula::get(remote<counts>(3)) == 3);
+  for (const auto& sample : mobula::metrics()) {
+    if (sample.name == "counted_locally") CHECK(sample.value == 3);
+    if (sample.name == "mobula_tasks_run_total") CHECK(sample.value > 0);
+  }
 }
 
 TEST_CASE("threads of the program share actors, whose calls run one at a time") {

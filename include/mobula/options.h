@@ -106,6 +106,8 @@ struct Config {
   // Libraries to load, by the driver and by its workers: files, or folders of which all *.so are
   // taken, parted by ':'. See export.h.
   std::string code_search_path = {};
+  std::string log_level = {};  // debug, info, warning or error; empty: $MOBULA_LOG_LEVEL, or info
+  std::string log_format = {};  // text or json; empty: $MOBULA_LOG_FORMAT, or text
 };
 
 }  // namespace mobula

@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -35,9 +37,12 @@ LogRelay::LogRelay(std::string folder, bool to_driver)
     : folder_(std::move(folder)),
       to_driver_(to_driver),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
-      stop_(::eventfd(0, EFD_CLOEXEC)) {
-  epoll_event event{EPOLLIN, {.fd = stop_}};
-  ::epoll_ctl(epoll_, EPOLL_CTL_ADD, stop_, &event);
+      stop_(::eventfd(0, EFD_CLOEXEC)),
+      shown_(::eventfd(0, EFD_CLOEXEC)) {
+  for (const int fd : {stop_, shown_}) {
+    epoll_event event{EPOLLIN, {.fd = fd}};
+    ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
+  }
   thread_ = std::thread([this] { run(); });
 }
 
@@ -45,6 +50,7 @@ LogRelay::~LogRelay() {
   finish(0);
   ::close(epoll_);
   ::close(stop_);
+  ::close(shown_);
 }
 
 void LogRelay::add(int out, int err, const std::string& name, const std::string& prefix) {
@@ -62,6 +68,25 @@ void LogRelay::rename(const std::string& name, const std::string& prefix) {
   for (auto& [fd, stream] : streams_) {
     if (stream.name == name) stream.prefix = prefix;
   }
+}
+
+bool LogRelay::is_terminal(int fd) {
+  const char* kind = ::getenv("TERM");
+  return ::isatty(fd) && kind && std::string_view(kind) != "dumb";
+}
+
+int LogRelay::columns(int fd) {
+  winsize size{};
+  return ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+void LogRelay::show(std::vector<std::string> bars, std::vector<std::string> lines) {
+  const std::lock_guard lock(mutex_);
+  if (bars.empty() && bars_.empty() && lines.empty()) return;
+  bars_ = std::move(bars);
+  for (const std::string& line : lines) lines_ += line + '\n';
+  const std::uint64_t one = 1;
+  if (::write(shown_, &one, sizeof one) < 0) return;
 }
 
 void LogRelay::finish(int milliseconds) {
@@ -86,6 +111,11 @@ void LogRelay::run() {
     for (int i = 0; i < n && !stopping_.load(); ++i) {
       const int fd = events[i].data.fd;
       if (fd == stop_) continue;
+      if (fd == shown_) {
+        std::uint64_t times = 0;
+        if (::read(shown_, &times, sizeof times) > 0) show_now();
+        continue;
+      }
       std::string text;
       int to = STDOUT_FILENO;
       const ssize_t size = ::read(fd, buffer.data(), buffer.size());
@@ -103,8 +133,45 @@ void LogRelay::run() {
       print(to, text);
     }
   }
+  show_now();
   const std::lock_guard lock(mutex_);
   while (!streams_.empty()) end(streams_.begin()->first);
+}
+
+void LogRelay::show_now() {
+  std::string text;
+  {
+    const std::lock_guard lock(mutex_);
+    text.swap(lines_);
+  }
+  erase_bars();
+  write_out(STDERR_FILENO, text);
+  draw_bars();
+}
+
+void LogRelay::print(int to, std::string_view text) {
+  if (text.empty()) return;
+  erase_bars();
+  write_out(to, text);
+  draw_bars();
+}
+
+void LogRelay::erase_bars() {
+  if (drawn_.empty()) return;
+  std::string text = "\r\033[K";
+  for (std::size_t i = 1; i < drawn_.size(); ++i) text += "\033[A\033[K";
+  drawn_.clear();
+  write_out(STDERR_FILENO, text);
+}
+
+void LogRelay::draw_bars() {
+  {
+    const std::lock_guard lock(mutex_);
+    drawn_ = bars_;
+  }
+  std::string text;
+  for (const std::string& bar : drawn_) text += (text.empty() ? "" : "\n") + bar;
+  write_out(STDERR_FILENO, text);
 }
 
 std::string LogRelay::take(Stream& stream, std::string_view data) {
@@ -147,7 +214,7 @@ std::string LogRelay::end(int fd) {
   return text;
 }
 
-void LogRelay::print(int to, std::string_view text) {
+void LogRelay::write_out(int to, std::string_view text) {
   while (!text.empty()) {
     // A pipe that is writable takes PIPE_BUF bytes without blocking.
     pollfd polls[2] = {{to, POLLOUT, 0}, {stop_, POLLIN, 0}};

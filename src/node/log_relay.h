@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 namespace mobula::node {
 
@@ -26,6 +27,12 @@ class LogRelay {
   // Takes the reading ends over. `name` is the file's, "worker-17"; `prefix` begins each line.
   void add(int out, int err, const std::string& name, const std::string& prefix);
   void rename(const std::string& name, const std::string& prefix);
+
+  // `bars` are the last lines of the terminal from now on, below all that is printed; `lines` are
+  // said once. Both go to standard error.
+  void show(std::vector<std::string> bars, std::vector<std::string> lines);
+  static bool is_terminal(int fd);  // that can take lines back
+  static int columns(int fd);
 
   // Waits until all streams have ended, at most this long, and stops.
   void finish(int milliseconds);
@@ -45,14 +52,22 @@ class LogRelay {
   std::string take(Stream& stream, std::string_view data);
   std::string end(int fd);
   void print(int to, std::string_view text);
+  void show_now();
+  void erase_bars();
+  void draw_bars();
+  void write_out(int to, std::string_view text);
 
   const std::string folder_;
   const bool to_driver_;
   int epoll_;
   int stop_;  // an eventfd: readable when the thread is to end
+  int shown_;  // an eventfd: readable when there are new bars or lines
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
   std::map<int, Stream> streams_;
+  std::vector<std::string> bars_;
+  std::string lines_;  // not printed yet
+  std::vector<std::string> drawn_;  // the thread's: on the terminal, the cursor behind the last
   std::thread thread_;
 };
 

@@ -37,12 +37,16 @@ constexpr core::Time kSurveyPause = std::chrono::milliseconds(500);  // while wo
 constexpr int kDeadlockTickMs =
     100;  // while an actor waits in a call: for circles without a last step
 constexpr core::Time kLongestSleep = std::chrono::hours(1);  // epoll counts ms in an int
+constexpr core::Time kProgressPause = std::chrono::milliseconds(100);  // while tasks tell of theirs
 constexpr int kLeaveGraceMs = 300;  // for workers to end by themselves
 constexpr double kAllThereIs = 1ull << 62;  // bytes of disk
 
 }  // namespace
 
-Node::Node(int driver) : driver_(driver), begin_(std::chrono::steady_clock::now()) {
+Node::Node(int driver)
+    : driver_(driver),
+      begin_(std::chrono::steady_clock::now()),
+      progress_(LogRelay::is_terminal(STDERR_FILENO)) {
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   // Each worker costs the daemon four descriptors; workers get the user's own limit back.
@@ -122,6 +126,7 @@ bool Node::start(const wire::Message& message) {
   memory_.process(*self).pid = static_cast<std::uint32_t>(::getpid());
   recovery_ = std::make_unique<Recovery>(memory_, *tables_, *objects_, *participant);
   waits_ = std::make_unique<WaitSurvey>(memory_, *tables_);
+  metrics_ = std::make_unique<Metrics>(memory_, *tables_);
   monitors_ = std::make_unique<Monitors>(memory_, *tables_, *participant, *recovery_);
   const auto driver = tables_->open_process(shm::ProcessRole::Driver);
   MOBULA_CHECK(driver == kDriverProcess);
@@ -174,6 +179,7 @@ int Node::run() {
       const core::Time begin = now();
       look_round();
       look_for_deadlocks();
+      show_progress();
       const bool ledgers_left = recovery_->settle_orphans();
       const bool orphans = objects_->look_after(now()) || ledgers_left;
       quiet_looks_ = busy_ ? 0 : quiet_looks_ + 1;
@@ -252,6 +258,7 @@ int Node::until_next_look(int timeout) {
   if (allotment_.has_surplus()) sooner(kSurveyPause);
   if (anybody_works()) sooner(watch_memory());
   if (const auto next = deadlines_.next()) sooner(std::clamp(*next - now(), {}, kLongestSleep));
+  if (progress_.active()) sooner(kProgressPause);
   return timeout;
 }
 
@@ -403,6 +410,22 @@ void Node::carry_out(const core::WorkerActions& actions) {
   }
 }
 
+std::vector<core::ProgressCount> Node::counts_of_progress() const {
+  std::vector<core::ProgressCount> counts;
+  for (const Metrics::Progress& one : metrics_->progress())
+    counts.push_back({one.name, one.done, one.total, one.open});
+  return counts;
+}
+
+void Node::show_progress() {
+  if (!log_to_driver_ || now() < progress_at_) return;
+  progress_at_ = now() + kProgressPause;
+  const auto counts = counts_of_progress();
+  if (counts.empty()) return;
+  const auto shown = progress_.step(counts, now(), LogRelay::columns(STDERR_FILENO));
+  logs_->show(shown.bars, shown.lines);
+}
+
 // ---- The end.
 
 void Node::end_session(bool orderly) {
@@ -449,6 +472,7 @@ void Node::end_session(bool orderly) {
     if (!any) break;
     ::usleep(500);
   }
+  if (log_to_driver_) logs_->show({}, progress_.finish(counts_of_progress(), now()).lines);
   logs_->finish(orderly ? 500 : 50);
   directory_->remove();
   if (orderly && !driver_gone_) {

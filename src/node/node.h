@@ -20,9 +20,11 @@
 
 #include "core/deadline_queue.h"
 #include "core/memory_guard.h"
+#include "core/progress_bars.h"
 #include "core/worker_allotment.h"
 #include "node/actor_names.h"
 #include "node/log_relay.h"
+#include "node/metrics.h"
 #include "node/monitors.h"
 #include "node/object_memory.h"
 #include "node/recovery.h"
@@ -102,6 +104,11 @@ class Node {
   void give_extent(std::uint32_t process, wire::Message& message);
   void report_object_memory(wire::Message& message);
   void report_resources(wire::Message& message);
+  void open_metric(std::uint32_t process, wire::Message& message);
+  void report_metrics(std::uint32_t process, wire::Message& message);
+  std::vector<MetricSample> own_metrics() const;
+  void show_progress();
+  std::vector<core::ProgressCount> counts_of_progress() const;
   void hear_zygote();
   void worker_exited(std::uint32_t process, int status);
   void lost_zygote();
@@ -170,6 +177,14 @@ class Node {
   std::unique_ptr<Recovery> recovery_;
   std::unique_ptr<WaitSurvey> waits_;
   std::unique_ptr<Monitors> monitors_;
+  std::unique_ptr<Metrics> metrics_;
+  std::map<std::uint32_t, std::string> read_metrics_;  // by process that is reading them
+  struct {
+    std::uint64_t tasks = 0, failed = 0;  // of processes that are gone
+    std::uint64_t restarts = 0, crashes = 0;
+  } counted_;
+  core::ProgressBars progress_;
+  core::Time progress_at_{};  // when it is looked at next
   std::uint64_t deadlocks_ = 0;  // found so far
   core::WorkerAllotment allotment_;
   std::deque<core::WorkerEvent> facts_;  // not stepped yet

@@ -123,6 +123,7 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
   cls.kill_request.fetch_and(~shm::kKillOnce);
   if (!wanted && (actor.max_restarts < 0 || actor.restarts < actor.max_restarts)) {
     ++actor.restarts;
+    ++counted_.restarts;
     cls.restarts.store(static_cast<std::uint32_t>(actor.restarts));
     // One that dies again and again, as soon as it lives, is given less and less of the machine.
     const bool short_lived = now() - actor.attached_at < kShortLife;

@@ -236,6 +236,11 @@ void Node::worker_exited(std::uint32_t process, int status) {
                  WIFEXITED(status) ? WEXITSTATUS(status) : 0};
   if (end.signal == SIGKILL) end.cause = cause_of_kill(worker);
   guard_.gone({process});
+  metrics_->process_died(process);
+  read_metrics_.erase(process);
+  counted_.tasks += memory_.process(process).tasks_done.load();
+  counted_.failed += memory_.process(process).tasks_failed.load();
+  counted_.crashes += end.signal != 0 || end.exit_code != 0;
   if (worker.killed_for) memory_look_at_ = {};  // is there room now?
 
   // The class forgets it before anybody is woken for its tasks.
@@ -255,6 +260,8 @@ void Node::worker_exited(std::uint32_t process, int status) {
   if (worker.actor && actors_.contains(*worker.actor)) {
     Actor& actor = actors_.at(*worker.actor);
     shm::SchedulingClass& cls = memory_.scheduling_class(*worker.actor);
+    const bool orderly = end.signal == 0 && end.exit_code == 0;
+    if (orderly && (cls.kill_request.load() & shm::kLeave)) end.cause = {shm::Death::Left};
     // Without a handle there is no creation to run again.
     wanted = shm::is_meant_to_end(cls.kill_request.load()) ||
              end.exit_code == wire::kExitConstructorFailed;

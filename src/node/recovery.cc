@@ -344,6 +344,7 @@ void Recovery::fail(Record& record, Address address, const shm::CompactError& er
     }
     record.flags &= static_cast<std::uint8_t>(~shm::flag::kResultHasRefs);
     record.error() = error;
+    failed_ += error.code != static_cast<std::uint32_t>(ErrorCode::kTaskCancelled);
     record.result_kind = shm::ResultKind::ErrorCode;
     const bool produces = record.flags & shm::flag::kStream;
     const auto stream = static_cast<std::uint32_t>(record.result_word);

@@ -70,6 +70,9 @@ class Recovery final : public shm::ReadySink {
   // Fails a call that can never run; `number` is that of the note that says why.
   void fail_deadlocked(shm::Address call, std::uint64_t number);
 
+  // Tasks and calls that it has failed, for another reason than a cancel.
+  std::uint64_t failed() const { return failed_; }
+
   void publish(shm::Record& record, shm::Address address) override;
 
  private:
@@ -118,6 +121,7 @@ class Recovery final : public shm::ReadySink {
   ObjectMemory& objects_;
   const std::uint32_t me_;
   std::vector<shm::Address> condemned_;
+  std::uint64_t failed_ = 0;
   std::vector<Orphan> orphans_;  // dead processes whose ledgers stand
 };
 

@@ -71,7 +71,7 @@ std::optional<std::uint32_t> Tables::open_process(shm::ProcessRole role) {
   p.cancels.store(0);
   p.sleeping.store(0);
   p.blocked_threads.store(0);
-  p.tasks_done.store(0);
+  p.tasks_failed.store(0);
   p.task_began.store(0);
   p.spent.store(0);
   p.works_for.store(shm::kNone);

@@ -35,6 +35,7 @@ class Tables {
   void close_class(std::uint32_t cls) { free_classes_.push_back(cls); }
   std::optional<std::uint64_t> open_ring(std::uint32_t participant, std::uint32_t cls);
   std::optional<std::uint64_t> ring_storage(std::uint64_t entries);
+  std::optional<std::uint64_t> metrics_page() { return take_heap(shm::kPage); }
   // Takes the pages of one segment ahead, when there is time, for a ledger that has filled its
   // first.
   void prepare_segment();

@@ -100,13 +100,14 @@ std::vector<NamedActor> list_named_actors(bool all_namespaces) {
 
 void exit_actor() {
   const runtime::Frame* frame = runtime::current_frame();
-  if (!frame || frame->record.kind == shm::Kind::Task)
+  if (!frame || frame->kind == shm::Kind::Task)
     throw Error("exit_actor is for methods of actors; what runs here is none");
+  Process& process = frame->ledger.process();
   // Seen by our own thread when the method returns, so that it is the last one.
-  frame->ledger.process()
-      .memory()
-      .scheduling_class(frame->record.scheduling_class)
+  process.memory()
+      .scheduling_class(frame->scheduling_class)
       .kill_request.fetch_or(shm::kLeave, std::memory_order_seq_cst);
+  if (process.local()) process.daemon().ring(process.memory().header());  // no process will end
 }
 
 std::string ActorDeath::text() const {

@@ -557,6 +557,8 @@ void conclude(Frame& frame, const Body& body) {
     }
   }
   if (frame.is_late()) expire(frame);
+  if (final_state == shm::State::Failed && !again)
+    process.shared().tasks_failed.fetch_add(1, std::memory_order_relaxed);
   shm::crash_point(shm::CrashPoint::ResultWritten);
   if (again) {
     if (!run_again(ledger, record, frame.address)) end_cancelled(frame);
@@ -661,6 +663,8 @@ bool help(Process& process, shm::Record& record, shm::Address address) {
     }
     shm::crash_point(shm::CrashPoint::ClaimTaken);
     execute(ledger, record, address);
+    std::atomic<std::uint64_t>& done = process.shared().tasks_done;
+    done.store(done.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 }
 
@@ -683,6 +687,7 @@ void fail_unclaimed(Ledger& ledger, shm::Record& record, shm::Address address,
       continue;
     }
     describe();
+    ledger.process().shared().tasks_failed.fetch_add(1, std::memory_order_relaxed);
     shm::claim::complete(ledger.process().memory(), ledger.shared(), record, address,
                          shm::State::Failed, ledger);
     break;

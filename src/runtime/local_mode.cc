@@ -79,6 +79,7 @@ bool LocalMode::execute(Ledger& me, Address address) {
     return false;
   }
   runtime::execute(me, record, address);
+  process_.shared().tasks_done.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 
@@ -112,7 +113,7 @@ void LocalMode::run_calls_of(Ledger& me, Actor& actor, Address creation) {
   shm::Memory& memory = process_.memory();
   shm::SchedulingClass& cls = memory.scheduling_class(actor.scheduling_class);
   const auto killed = [&] {
-    return (cls.kill_request.load(std::memory_order_acquire) & shm::kKill) != 0;
+    return shm::is_doomed(cls.kill_request.load(std::memory_order_acquire));
   };
   Actor* const outer = std::exchange(at_work_, &actor);
   if (!actor.instance && !killed() && execute(me, creation) && !actor.instance) {
@@ -126,6 +127,7 @@ void LocalMode::run_calls_of(Ledger& me, Actor& actor, Address creation) {
                                             shm::claim::Order::AsSubmitted);
       if (!call) break;
       runtime::execute(me, memory.record(call.slot), call);
+      process_.shared().tasks_done.fetch_add(1, std::memory_order_relaxed);
     }
     at = ring.next.load(std::memory_order_acquire);
   }
@@ -162,7 +164,7 @@ void LocalMode::end_if_over(Address creation) {
     const shm::SchedulingClass& cls =
         process_.memory().scheduling_class(known->second.scheduling_class);
     no_handle = known->second.no_handle;
-    const bool killed = cls.kill_request.load(std::memory_order_acquire) & shm::kKill;
+    const bool killed = shm::is_doomed(cls.kill_request.load(std::memory_order_acquire));
     if (!killed && (!no_handle || has_calls(cls))) return;
     over = std::exchange(known->second, {.scheduling_class = known->second.scheduling_class});
     if (no_handle) actors_.erase(known);

@@ -23,6 +23,7 @@
 #include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/local_mode.h"
+#include "runtime/log.h"
 #include "runtime/process.h"
 #include "runtime/registry.h"
 #include "runtime/worker.h"
@@ -185,7 +186,23 @@ int arguments_file(int argc, char** argv) {
   return fd;
 }
 
-pid_t spawn_node(const std::string& program, int socket) {
+// This program's, with what workers are to know of the Config.
+std::vector<std::string> node_environment(const Config& config) {
+  std::vector<std::string> result;
+  const std::map<std::string, std::string> own = {{runtime::kLogLevelVariable, config.log_level},
+                                                  {runtime::kLogFormatVariable, config.log_format}};
+  for (char** entry = environ; *entry; ++entry) {
+    const std::string text = *entry;
+    const auto known = own.find(text.substr(0, text.find('=')));
+    if (known == own.end() || known->second.empty()) result.push_back(text);
+  }
+  for (const auto& [name, value] : own) {
+    if (!value.empty()) result.push_back(name + "=" + value);
+  }
+  return result;
+}
+
+pid_t spawn_node(const std::string& program, int socket, std::vector<std::string> environment) {
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_adddup2(&actions, socket, 3);
@@ -196,9 +213,12 @@ pid_t spawn_node(const std::string& program, int socket) {
   char name[] = "mobula-node";
   char option[] = "--driver-socket=3";
   char* arguments[] = {name, option, nullptr};
+  std::vector<char*> variables;
+  for (std::string& entry : environment) variables.push_back(entry.data());
+  variables.push_back(nullptr);
   pid_t pid = 0;
   const int problem =
-      ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, environ);
+      ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, variables.data());
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   if (problem != 0) throw Error("cannot start " + program + ": " + ::strerror(problem));
@@ -231,6 +251,7 @@ void init(int argc, char** argv, Config config) {
   if (const char* local = ::getenv("MOBULA_LOCAL_MODE"); local && *local)
     config.local_mode = std::string_view(local) != "0";
   check_memory_limits(config);
+  runtime::configure_log(config.log_level, config.log_format);
   const std::string settings = settings_text(config);
   const std::uint64_t capacity = store_size(config);
   const std::string program = find_node_program();
@@ -239,7 +260,7 @@ void init(int argc, char** argv, Config config) {
   if (!wire::make_pair(sockets))
     throw Error(std::string("cannot make a socket: ") + ::strerror(errno));
   try {
-    node_pid = spawn_node(program, sockets[1]);
+    node_pid = spawn_node(program, sockets[1], node_environment(config));
   } catch (...) {
     ::close(sockets[0]);
     ::close(sockets[1]);
@@ -351,6 +372,7 @@ TaskInfo this_task() {
   info.resources = wire::parse_amounts(cls.demand_text);
   if (frame->kind != shm::Kind::Task) {
     info.actor_id = runtime::hex(cls.creation.load());
+    info.actor_class = cls.name;
     info.actor_name = cls.given_name;
     info.restarted = cls.restarts.load() > 0;
   }

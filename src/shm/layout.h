@@ -133,6 +133,7 @@ struct alignas(kCacheLine) Process {
   std::atomic<std::uint32_t>
       works_for;  // the class it takes tasks of at present, or kNone: the answer to assigned_class
   std::atomic<std::uint64_t> tasks_done;
+  std::atomic<std::uint64_t> tasks_failed;  // that it ran, or submitted to the dead
   std::atomic<std::uint64_t> task_began;  // the outermost one that it runs or ran last, in ticks
   std::atomic<std::uint32_t> spent;  // 1: its heap is too large to go on with it
   std::atomic<std::uint32_t>

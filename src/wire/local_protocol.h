@@ -48,6 +48,10 @@ enum class Kind : std::uint32_t {
   ObjectMemory,  // -> text: amounts, for memory_report()
   Resources,  // a 0 total, 1 available, 2 nodes -> text: demand form
   Explain,  // a class -> text
+  OpenMetric,  // a MetricKind or kProgress, text: the encoded MetricSample -> c heap offset of
+  // cells
+  ReadMetrics,  // c offset -> text: from there on, of the encoded samples as they were when the
+  // process asked for offset 0; d their size
   Leave,  // the driver ends the session -> after everything else of it is gone
   // daemon -> zygote: with the new worker's socket, stdout and stderr
   Fork,  // a process, b role
@@ -88,6 +92,14 @@ inline constexpr std::size_t kActorName = 2;
 inline constexpr std::size_t kActorNamespace = 3;
 inline constexpr std::size_t kActorPendingCalls = 4;  // ActorOptions.max_pending_calls
 inline constexpr std::size_t kActorType = 5;  // key of its class
+
+// Progress is counted like a metric, in these cells of each process.
+inline constexpr std::uint32_t kProgress = 16;
+inline constexpr std::size_t kProgressDone = 0;  // of what the process is at
+inline constexpr std::size_t kProgressTotal = 1;
+inline constexpr std::size_t kProgressOpen = 2;  // how many it is at
+inline constexpr std::size_t kProgressClosed = 3;  // done of what it was at, for good
+inline constexpr std::uint32_t kProgressCells = 4;
 
 inline constexpr std::size_t kTextMax = 3072;
 inline constexpr int kDescriptorsMax = 4;
