@@ -10,11 +10,13 @@
 
 namespace mobula {
 
-// Starts a node on this machine, private to this program, and gone with it however it ends.
+// Starts a node on this machine, private to this program, and gone with it however it ends; or
+// joins a node that stays (Config.address). There it has object memory and workers of its own, and
+// shares CPUs and other resources with other programs; if the node ends, calls throw NodeDiedError.
 //
 // In a worker process the constructor does not return: the program is its own worker, started anew
 // up to this line. So construct the Session first in main(), before threads, output or other side
-// effects. Throws Error: a session is running already, the node cannot be started, the
+// effects. Throws Error: a session is running already, the node cannot be started or joined, the
 // configuration is wrong.
 class Session {
  public:
@@ -29,8 +31,8 @@ void init(int argc, char** argv, Config config = {});
 void shutdown() noexcept;
 bool is_initialized() noexcept;
 
-// What the node has, and what is not held by a task or actor right now: "CPU", "GPU", "memory",
-// "object_store_memory" (bytes), the user's own.
+// What the node has for this program, and what is not held by a task or actor (of any program)
+// right now: "CPU", "GPU", "memory", "object_store_memory" (bytes), the user's own.
 std::map<std::string, double> cluster_resources();
 std::map<std::string, double> available_resources();
 

@@ -301,7 +301,7 @@ void Node::report_object_memory(wire::Message& message) {
 }
 
 void Node::report_resources(wire::Message& message) {
-  core::ResourceAmounts amounts = message.a == 0 ? capacity_ : allotment_.free();
+  core::ResourceAmounts amounts = message.a == 0 ? capacity_ : free_amounts();
   if (message.a == 1) {
     // A worker that stays attached without a task holds its class's demand only until somebody else
     // wants it.
