@@ -22,7 +22,7 @@ endfunction()
 run("installing" ${CMAKE_COMMAND} --install ${BUILD_DIR} --prefix ${area}/staging)
 file(RENAME ${area}/staging ${prefix})
 
-foreach(part ${LIBDIR}/libmobula.a include/mobula/mobula.h bin/mobula-node
+foreach(part ${LIBDIR}/libmobula.a include/mobula/mobula.h bin/mobula bin/mobula-node
     ${LIBDIR}/cmake/mobula/mobula-config.cmake ${LIBDIR}/cmake/mobula/mobula-config-version.cmake)
   if(NOT EXISTS ${prefix}/${part})
     message(FATAL_ERROR "the installation lacks ${part}")
