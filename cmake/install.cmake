@@ -1,7 +1,7 @@
 # What `cmake --install` puts under the prefix, so that a user's CMakeLists is four lines:
 #
-#   lib/libmobula.a  lib/libmobula.so  include/mobula.h  include/mobula/  bin/mobula-node
-#   lib/cmake/mobula/
+#   lib/libmobula.a  lib/libmobula.so  include/mobula.h  include/mobula/  bin/mobula
+#   bin/mobula-node  lib/cmake/mobula/
 #
 # `find_package(mobula)` then gives mobula::mobula (C++), mobula::shared (C), mobula::host and
 # mobula::plugin (libraries of functions), mobula::ray (Ray's C++ API). The package is relocatable: the prefix may be moved or copied after the

@@ -27,6 +27,17 @@ ResourceAmounts without_cpu(ResourceAmounts amounts) {
   return amounts;
 }
 
+// So many times the demand, but of no resource more than there is.
+ResourceAmounts times(const ResourceAmounts& demand, std::int64_t n, const ResourceAmounts& most) {
+  ResourceAmounts product;
+  for (const auto& [name, units] : demand.by_name()) {
+    std::int64_t all = 0;
+    if (__builtin_mul_overflow(units, n, &all)) all = most.units(name);
+    product.set_units(name, std::min(all, most.units(name)));
+  }
+  return product;
+}
+
 std::string class_name(ClassId cls) { return "class " + std::to_string(cls.value); }
 
 std::string count_of(std::int64_t count, const std::string& thing) {
@@ -93,6 +104,7 @@ WorkerActions WorkerAllotment::step(const WorkerEvent& event, Time now) {
 void WorkerAllotment::apply(const WorkerEvent& event, Time now, WorkerActions& actions) {
   std::visit(Match{
                  [&](const NodeCapacity& node) { set_capacity(node.amounts, now, actions); },
+                 [&](const ShareChanged& share) { set_granted(share.amounts); },
                  [&](const PoolLimits& limits) { limits_ = limits; },
                  [&](const ClassOpened& opened) { open(opened, now, actions); },
                  [&](const ClassClosed& closed) { close(closed.cls, now, actions); },
@@ -115,8 +127,7 @@ void WorkerAllotment::apply(const WorkerEvent& event, Time now, WorkerActions& a
 
 void WorkerAllotment::set_capacity(const ResourceAmounts& amounts, Time now,
                                    WorkerActions& actions) {
-  if (capacity_) free_.subtract(*capacity_);
-  free_.add(amounts);
+  set_granted(amounts);
   capacity_ = amounts;
   for (auto& [id, cls] : classes_) {
     if (cls.phase != ClassPhase::Open && cls.phase != ClassPhase::Waiting) continue;
@@ -127,6 +138,12 @@ void WorkerAllotment::set_capacity(const ResourceAmounts& amounts, Time now,
       }
     }
   }
+}
+
+void WorkerAllotment::set_granted(const ResourceAmounts& amounts) {
+  free_.subtract(granted_);
+  free_.add(amounts);
+  granted_ = amounts;
 }
 
 void WorkerAllotment::open(const ClassOpened& opened, Time now, WorkerActions& actions) {
@@ -830,6 +847,43 @@ std::int64_t WorkerAllotment::unserved(const Class& cls, const Tally& tally) con
 
 // ---- Introspection
 
+WorkerAllotment::Claim WorkerAllotment::claim(Time now) const {
+  Claim claim;
+  if (!capacity_) return claim;
+  claim.used = granted_;
+  claim.used.subtract(free_);
+  for (const auto& [id, cls] : classes_) {
+    if (cls.phase == ClassPhase::Starting || cls.phase == ClassPhase::Alive)
+      claim.firm.add(cls.demand);
+  }
+  for (const auto& [id, worker] : workers_) {
+    if (worker.blocked && !worker.for_actor) claim.firm.add(worker.held);
+  }
+  claim.wanted = claim.firm;
+  const auto tallies = tally();
+  std::optional<Time> longest;
+  for (const auto& [id, cls] : classes_) {
+    const auto own = tallies.find(id);
+    const Tally mine = own == tallies.end() ? Tally{} : own->second;
+    std::int64_t runners = 0;
+    if (cls.phase == ClassPhase::Waiting) runners = 1;
+    if (cls.phase == ClassPhase::Open)
+      runners = std::max<std::int64_t>(0, mine.able - mine.resting - mine.settling) + cls.depth;
+    claim.wanted.add(times(cls.demand, runners, *capacity_));
+    const bool starves =
+        runners > 0 && mine.able == 0 && cls.wanting_since && now - *cls.wanting_since >= kPatience;
+    ResourceAmounts needed = claim.firm;
+    needed.add(cls.demand);
+    if (!starves || granted_.contains(needed) || (longest && *longest <= *cls.wanting_since))
+      continue;
+    longest = cls.wanting_since;
+    claim.urgent = cls.demand;
+  }
+  for (const auto& [name, units] : capacity_->by_name())
+    claim.wanted.set_units(name, std::min(units, claim.wanted.units(name)));
+  return claim;
+}
+
 std::optional<WorkerAllotment::ClassView> WorkerAllotment::view(ClassId id) const {
   const auto known = classes_.find(id);
   if (known == classes_.end()) return std::nullopt;
@@ -954,6 +1008,12 @@ std::string WorkerAllotment::explain_lack(const Class& cls, const std::string& r
   }
   const std::int64_t capacity = capacity_->units(resource);
   const std::int64_t shown = std::max(held, std::int64_t{0});
+  if (granted_.units(resource) < capacity) {
+    return "waits for " + resource + " " + describe_units(cls.demand.units(resource)) +
+           ": of the node's " + describe_units(capacity) + " this job may use " +
+           describe_units(granted_.units(resource)) + " at present, and uses " +
+           describe_units(shown) + (names.empty() ? "" : " in " + names);
+  }
   const bool all = held == capacity && capacity > ResourceAmounts::kUnitsPerOne;
   return "waits for " + resource + " " + describe_units(cls.demand.units(resource)) + ": " +
          (all ? "all " + describe_units(capacity)

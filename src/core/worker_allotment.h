@@ -68,6 +68,12 @@ struct NodeCapacity {
   ResourceAmounts amounts;
   friend bool operator==(const NodeCapacity&, const NodeCapacity&) = default;
 };
+// How much of the capacity may be used here at present, when others share the node (job_shares.h).
+// A capacity that is told later is there as a whole again.
+struct ShareChanged {
+  ResourceAmounts amounts;
+  friend bool operator==(const ShareChanged&, const ShareChanged&) = default;
+};
 // Processes: workers_warm wait for work even when there is none; workers_max is the most there
 // may ever be, actors' workers and those being started included.
 struct PoolLimits {
@@ -147,9 +153,9 @@ struct Tick {
 };
 
 using WorkerEvent =
-    std::variant<NodeCapacity, PoolLimits, ClassOpened, ClassClosed, BacklogSeen, WorkerReady,
-                 WorkerStartFailed, WorkerIdle, WorkerBlocked, WorkerUnblocked, WorkerStuck,
-                 WorkerSpent, WorkerWorked, WorkerGone, Tick>;
+    std::variant<NodeCapacity, ShareChanged, PoolLimits, ClassOpened, ClassClosed, BacklogSeen,
+                 WorkerReady, WorkerStartFailed, WorkerIdle, WorkerBlocked, WorkerUnblocked,
+                 WorkerStuck, WorkerSpent, WorkerWorked, WorkerGone, Tick>;
 
 // ---- Orders.
 
@@ -230,6 +236,18 @@ class WorkerAllotment {
   // these. None if it waits for anything else, or for nothing.
   [[nodiscard]] std::vector<WorkerId> blocked_holders(ClassId cls) const;
 
+  // What it could use of the node, for who shares it out (job_shares.h).
+  struct Claim {
+    ResourceAmounts wanted;  // by running and waiting tasks and actors, up to the capacity
+    ResourceAmounts firm;    // of it, what cannot be taken back from actors and blocked tasks
+    ResourceAmounts urgent;  // the demand of who has waited longest and does not fit into the share
+    ResourceAmounts used;  // held right now
+    friend bool operator==(const Claim&, const Claim&) = default;
+  };
+  [[nodiscard]] Claim claim(Time now) const;
+  // True while more is held than may be.
+  [[nodiscard]] bool is_overdrawn() const { return surplus_since_.has_value(); }
+
   // For `mobula list` and the dashboard.
   struct ClassView {
     ClassKind kind = ClassKind::Task;
@@ -241,9 +259,9 @@ class WorkerAllotment {
     friend bool operator==(const ClassView&, const ClassView&) = default;
   };
   struct PoolView {
-    int workers = 0;     // processes that have joined and are not gone
+    int workers = 0;  // processes that have joined and are not gone
     int unattached = 0;  // of these, waiting for a class
-    int starting = 0;    // ordered, not yet joined
+    int starting = 0;  // ordered, not yet joined
     friend bool operator==(const PoolView&, const PoolView&) = default;
   };
   [[nodiscard]] std::optional<ClassView> view(ClassId cls) const;
@@ -253,12 +271,12 @@ class WorkerAllotment {
 
  private:
   enum class ClassPhase {
-    Open,      // a task class that may get workers
-    Waiting,   // an actor without a worker
+    Open,  // a task class that may get workers
+    Waiting,  // an actor without a worker
     Starting,  // an actor whose worker has been ordered
-    Alive,     // an actor with its worker
-    Ended,     // an actor whose worker is gone, until it is opened again or closed
-    Closing,   // closed, kept until the last worker has left
+    Alive,  // an actor with its worker
+    Ended,  // an actor whose worker is gone, until it is opened again or closed
+    Closing,  // closed, kept until the last worker has left
     Rejected,  // can never run here
   };
   struct Class {
@@ -266,7 +284,7 @@ class WorkerAllotment {
     ClassPhase phase = ClassPhase::Open;
     ResourceAmounts demand;
     std::int64_t depth = 0;
-    std::uint64_t order = 0;            // of opening: actors are served in it
+    std::uint64_t order = 0;  // of opening: actors are served in it
     std::optional<Time> wanting_since;  // wants a worker; got and lost none since
     bool exhaustion_told = false;
     std::string rejection;
@@ -283,13 +301,13 @@ class WorkerAllotment {
     std::optional<ClassId> cls;
     bool for_actor = false;
     bool blocked = false;
-    bool lends_all = false;             // blocked, and stuck
-    bool borrows = false;               // serves its class with what another one lends: one task
-    bool resting = false;               // attached, and said that it found nothing
-    bool surplus = false;               // it leaves its class because it had nothing to do
-    bool spent = false;                 // to retire once it has left its class
-    std::optional<Time> settles_at;     // until then it is about to take a waiting task
-    Time since{};                       // of the last change of phase
+    bool lends_all = false;  // blocked, and stuck
+    bool borrows = false;  // serves its class with what another one lends: one task
+    bool resting = false;  // attached, and said that it found nothing
+    bool surplus = false;  // it leaves its class because it had nothing to do
+    bool spent = false;  // to retire once it has left its class
+    std::optional<Time> settles_at;  // until then it is about to take a waiting task
+    Time since{};  // of the last change of phase
     ResourceAmounts held;
   };
   struct Tally {  // of one task class
@@ -316,6 +334,7 @@ class WorkerAllotment {
   void hold_back(ClassId id, Time now);
   void ease(Class& cls, const Tally& tally, Time now);
   void set_capacity(const ResourceAmounts& amounts, Time now, WorkerActions& actions);
+  void set_granted(const ResourceAmounts& amounts);
   bool judge(ClassId id, WorkerActions& actions);
 
   void decide(Time now, WorkerActions& actions);
@@ -359,13 +378,14 @@ class WorkerAllotment {
   [[nodiscard]] std::string explain_pool() const;
 
   std::optional<ResourceAmounts> capacity_;
-  ResourceAmounts free_;
+  ResourceAmounts granted_;  // of it, what may be used here
+  ResourceAmounts free_;  // of that, what nobody holds
   PoolLimits limits_;
-  std::map<ClassId, Class> classes_;   // ordered, so that replays match
+  std::map<ClassId, Class> classes_;  // ordered, so that replays match
   std::map<WorkerId, Worker> workers_;
   std::map<ClassId, int> actor_starts_;  // ordered for an actor and not joined; may be closed
-  int starting_ = 0;                     // ordered for task classes and not joined
-  int failed_starts_ = 0;                // in a row
+  int starting_ = 0;  // ordered for task classes and not joined
+  int failed_starts_ = 0;  // in a row
   std::optional<Time> starts_paused_until_;
   std::optional<Time> surplus_since_;
   // As of the last step, for explain(): who waits for what is being freed, first in line

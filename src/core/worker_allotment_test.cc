@@ -651,6 +651,80 @@ TEST_CASE("the explanation names what is lacking and who holds it") {
   CHECK(node.allotment.explain(kTrain) == "has no waiting tasks");
 }
 
+TEST_CASE("a share bounds what is given, and not what could ever be asked for") {
+  Node node{2, {kAnn, kBob}};
+  node.tell(ShareChanged{kOneCpu});
+  node.open(kTrain);
+  node.open(kServe, amounts({{"CPU", 2}}));  // not refused: the share may grow
+
+  CHECK(node.tell(BacklogSeen{kTrain, 9}) == WorkerActions{AttachWorker{kBob, kTrain}});
+  CHECK(node.tell(BacklogSeen{kTrain, 9}, kLater) == WorkerActions{});
+  CHECK(node.tell(ShareChanged{amounts({{"CPU", 2}})}, kLater) ==
+        WorkerActions{AttachWorker{kAnn, kTrain}});
+}
+
+TEST_CASE("a share that falls takes resting workers at once and busy ones after a while") {
+  Node node{2, {kAnn, kBob}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 2});
+  node.tell(BacklogSeen{kTrain, 0}, kLater);
+  node.tell(WorkerIdle{kAnn}, kLater);
+
+  CHECK(node.tell(ShareChanged{}, kLater) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.allotment.is_overdrawn());
+  CHECK(node.tell(Tick{}, kLater + WorkerAllotment::kPatience) ==
+        WorkerActions{DetachWorker{kBob}});
+}
+
+TEST_CASE("a claim is what runs and what waits, up to what the node has") {
+  Node node{amounts({{"CPU", 4}, {"GPU", 1}}), {kAnn, kBob}, 8};
+  node.tell(ShareChanged{amounts({{"CPU", 2}, {"GPU", 1}})});
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 2});
+  node.tell(BacklogSeen{kTrain, 1}, kLater);
+  CHECK(node.allotment.claim(kLater) ==
+        WorkerAllotment::Claim{amounts({{"CPU", 3}}), {}, {}, amounts({{"CPU", 2}})});
+
+  node.tell(BacklogSeen{kTrain, 100}, kLater);
+  node.tell(ClassOpened{kPlay, ClassKind::Actor, amounts({{"GPU", 1}})}, kLater);
+
+  const auto claim = node.allotment.claim(kLater);
+  CHECK(claim.wanted == amounts({{"CPU", 4}, {"GPU", 1}}));
+  CHECK(claim.firm == amounts({{"GPU", 1}}));  // its process is starting
+}
+
+TEST_CASE("what rests is not claimed, and what blocked tasks keep is claimed for good") {
+  Node node{amounts({{"CPU", 2}, {"GPU", 1}}), {kAnn, kBob}, 8};
+  node.open(kTrain);
+  node.open(kServe, amounts({{"CPU", 1}, {"GPU", 1}}));
+  node.tell(BacklogSeen{kTrain, 1});
+  node.tell(BacklogSeen{kServe, 1});
+  node.tell(BacklogSeen{kTrain, 0}, kLater);
+  node.tell(BacklogSeen{kServe, 0}, kLater);
+  node.tell(WorkerIdle{kBob}, kLater);
+  node.tell(WorkerBlocked{kAnn}, kLater);
+
+  const auto claim = node.allotment.claim(kLater);
+
+  CHECK(claim.wanted == amounts({{"GPU", 1}}));
+  CHECK(claim.firm == amounts({{"GPU", 1}}));
+  CHECK(claim.used == amounts({{"CPU", 1}, {"GPU", 1}}));
+}
+
+TEST_CASE("a demand that does not fit into the share is urgent after a while, the oldest first") {
+  Node node{4, {kAnn}};
+  node.tell(ShareChanged{kOneCpu});
+  node.open(kServe, amounts({{"CPU", 3}}));
+  node.open(kPlay, amounts({{"CPU", 2}}));
+  node.tell(BacklogSeen{kServe, 1});
+  node.tell(BacklogSeen{kPlay, 1}, kLater);
+  CHECK(node.allotment.claim(kLater).urgent.empty());
+
+  CHECK(node.allotment.claim(kMuchLater + 1s).urgent == amounts({{"CPU", 3}}));
+  CHECK(node.allotment.explain(kServe) ==
+        "waits for CPU 3: of the node's 4 this job may use 1 at present, and uses 0");
+}
+
 TEST_CASE("facts about workers and classes that are not known change nothing") {
   Node node{1, {kAnn}};
   const WorkerEvent events[] = {

@@ -23,6 +23,7 @@
 #include "shm/check.h"
 #include "shm/claim.h"
 #include "shm/futex.h"
+#include "wire/rendezvous.h"
 
 extern char** environ;
 
@@ -43,8 +44,10 @@ constexpr double kAllThereIs = 1ull << 62;  // bytes of disk
 
 }  // namespace
 
-Node::Node(int driver)
+Node::Node(int driver, int node, std::string node_name)
     : driver_(driver),
+      node_(node),
+      node_name_(std::move(node_name)),
       begin_(std::chrono::steady_clock::now()),
       progress_(LogRelay::is_terminal(STDERR_FILENO)) {
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
@@ -57,6 +60,9 @@ Node::Node(int driver)
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // what tasks leave running comes to us, and ends with us
   watch(driver_, kTagDriver);
   watch(bell_, kTagBell);
+  if (node_ < 0) return;
+  ::fcntl(node_, F_SETFD, FD_CLOEXEC);
+  watch(node_, kTagNode);
 }
 
 Node::~Node() = default;
@@ -73,23 +79,19 @@ void Node::unwatch(int fd) { ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
 // ---- Starting.
 
 bool Node::start(const wire::Message& message) {
-  if (message.kind != wire::Kind::Start || message.descriptor_count != 2) return false;
+  const bool joins = node_ >= 0;
+  if (message.kind != wire::Kind::Start || message.descriptor_count != (joins ? 4 : 2) ||
+      joins != ((message.d & wire::kStartJoins) != 0))
+    return false;
   program_ = message.descriptors[0];
   // Its end by pidfd, too: a child that it forked may keep the socket open after it is dead.
-  const pid_t driver_pid = ::getppid();
+  const pid_t driver_pid = joins ? wire::peer_pid(driver_) : ::getppid();
   const int driver_end = open_pidfd(static_cast<std::uint32_t>(driver_pid));
   if (driver_end >= 0) watch(driver_end, kTagDriverEnd);
-  if (::getppid() != driver_pid) return false;
-  std::string arguments;
-  char buffer[4096];
-  for (ssize_t n; (n = ::read(message.descriptors[1], buffer, sizeof buffer)) > 0;)
-    arguments.append(buffer, static_cast<std::size_t>(n));
-  ::close(message.descriptors[1]);
-  for (std::size_t at = 0; at < arguments.size();) {
-    const std::size_t end = arguments.find('\0', at);
-    arguments_.push_back(arguments.substr(at, end - at));
-    at = end + 1;
-  }
+  if (!joins && ::getppid() != driver_pid) return false;
+  const auto strings = wire::take_strings_file(message.descriptors[1]);
+  if (strings.size() < message.b) return false;
+  arguments_.assign(strings.begin(), strings.begin() + message.b);
   log_to_driver_ = (message.d & wire::kStartLogs) != 0;
   local_ = (message.d & wire::kStartLocal) != 0;
 
@@ -98,17 +100,16 @@ bool Node::start(const wire::Message& message) {
   auto amounts = wire::parse_amounts(wire::field(settings, 0));
   namespace_ = wire::field(settings, 2);
   const auto spill_limit = amounts.extract(wire::kSettingSpillLimit);
-  amounts["object_store_memory"] = static_cast<double>(message.c);
-  auto parsed = core::ResourceAmounts::parse(amounts);
-  if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
-    throw std::runtime_error("Config: " + refusal->describe());
-  capacity_ = std::get<core::ResourceAmounts>(parsed);
+  std::uint64_t object_memory = message.c;
+  capacity_ = joins ? part_of_node(message, amounts, &object_memory)
+                    : own_capacity(message, std::move(amounts), &object_memory);
 
   directory_ = std::make_unique<SessionDirectory>();
+  if (joins) live_like_the_driver(message, strings);
   logs_ = std::make_unique<LogRelay>(directory_->logs(), log_to_driver_);
-  if (!shm::Memory::create(message.c, &control_fd_, &object_fd_))
+  if (!shm::Memory::create(object_memory, &control_fd_, &object_fd_))
     throw std::runtime_error(std::string("cannot make shared memory: ") + ::strerror(errno));
-  if (const char* problem = memory_.map(control_fd_, object_fd_, message.c, true))
+  if (const char* problem = memory_.map(control_fd_, object_fd_, object_memory, true))
     throw std::runtime_error(problem);
   std::uint64_t session = 0;
   while (session == 0) {
@@ -139,11 +140,19 @@ bool Node::start(const wire::Message& message) {
   step(local_ ? core::PoolLimits{}
               : core::PoolLimits{std::min(std::max(cpus_here, 1), 64), kWorkersMax});
   step(core::NodeCapacity{capacity_});
+  if (joins) step(core::ShareChanged{});  // until it is told of one
+
+  try {
+    tools_ = wire::listen_in(directory_->path());
+    watch(tools_, kTagTools);
+  } catch (const std::runtime_error& e) {  // tools will not see the session; it works without them
+    if (log_to_driver_) ::fprintf(stderr, "mobula: %s\n", e.what());
+  }
 
   wire::Message welcome;
   welcome.kind = wire::Kind::Welcome;
   welcome.a = *driver;
-  welcome.c = message.c;
+  welcome.c = object_memory;
   welcome.set_text(directory_->path());  // should we be killed, the driver removes it
   welcome.descriptor_count = 3;
   welcome.descriptors[0] = control_fd_;
@@ -166,12 +175,23 @@ void Node::open_object_memory(std::string spill_folder, double spill_limit) {
   objects_ = std::make_unique<ObjectMemory>(memory_, *tables_, spiller_.get(), disk);
 }
 
+core::ResourceAmounts Node::own_capacity(const wire::Message& start,
+                                         std::map<std::string, double> asked,
+                                         std::uint64_t* object_memory) {
+  *object_memory = start.c;
+  asked["object_store_memory"] = static_cast<double>(start.c);
+  auto parsed = core::ResourceAmounts::parse(asked);
+  if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
+    throw std::runtime_error("Config: " + refusal->describe());
+  return std::get<core::ResourceAmounts>(parsed);
+}
+
 // ---- The loop.
 
 int Node::run() {
   ::signal(SIGPIPE, SIG_IGN);
   bool started = false;
-  while (!driver_gone_ && !leave_asked_) {
+  while (!driver_gone_ && !leave_asked_ && !node_gone_ && !has_drained()) {
     int timeout = -1;
     if (started && look_can_wait()) {
       timeout = 1;
@@ -190,6 +210,7 @@ int Node::run() {
       const bool was_busy = busy_;
       look_round();
       if (busy_ && !was_busy) timeout = kTickMs;
+      claim_share();
       timeout = until_next_look(timeout);
       if ((timeout < 0 || timeout > kDeadlockTickMs) && an_actor_waits()) timeout = kDeadlockTickMs;
       looked_at_ = now();
@@ -228,6 +249,12 @@ int Node::run() {
         // looked at in each round
       } else if (tag == kTagZygote) {
         hear_zygote();
+      } else if (tag == kTagNode) {
+        hear_node();
+      } else if (tag == kTagTools) {
+        admit_tool();
+      } else if ((tag >> 32) == (kTagTool >> 32)) {
+        serve_tool(static_cast<int>(tag & 0xffffffff));
       } else if ((tag >> 32) == (kTagWorker >> 32)) {
         const auto process = static_cast<std::uint32_t>(tag);
         if (const auto it = workers_.find(process); it != workers_.end() && it->second.socket >= 0)
@@ -236,7 +263,7 @@ int Node::run() {
     }
     if (started) tables_->prepare_segment();
   }
-  end_session(leave_asked_);
+  end_session(leave_asked_ || has_drained());
   return 0;
 }
 
@@ -259,6 +286,7 @@ int Node::until_next_look(int timeout) {
   if (anybody_works()) sooner(watch_memory());
   if (const auto next = deadlines_.next()) sooner(std::clamp(*next - now(), {}, kLongestSleep));
   if (progress_.active()) sooner(kProgressPause);
+  if (drain_until_) sooner(std::chrono::milliseconds(kTickMs));
   return timeout;
 }
 
@@ -289,7 +317,9 @@ void Node::look_round() {
 }
 
 void Node::sample_workers() {
-  const bool wanted = memory_.header().wants_idle.load(std::memory_order_relaxed) != 0;
+  // Who shares a node tells it what it does not need, and gives back what it should.
+  const bool wanted =
+      node_ >= 0 || memory_.header().wants_idle.load(std::memory_order_relaxed) != 0;
   const bool survey = allotment_.has_surplus() && now() >= survey_at_;
   if (survey) survey_at_ = now() + kSurveyPause;
   std::vector<std::uint32_t> joined;
@@ -475,7 +505,7 @@ void Node::end_session(bool orderly) {
   if (log_to_driver_) logs_->show({}, progress_.finish(counts_of_progress(), now()).lines);
   logs_->finish(orderly ? 500 : 50);
   directory_->remove();
-  if (orderly && !driver_gone_) {
+  if (leave_asked_ && !driver_gone_) {
     wire::Message reply;
     reply.kind = wire::Kind::Reply;
     wire::send(driver_, reply);

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,8 +40,10 @@ namespace mobula::node {
 
 class Node {
  public:
-  // `driver`: a connected socket. Nothing is set up before its Start message comes.
-  explicit Node(int driver);
+  // `driver`: a connected socket. Nothing is set up before its Start message comes. `node`: the
+  // line to the daemon of the node that stays, whose resources this session shares; -1: a node of
+  // its own.
+  explicit Node(int driver, int node = -1, std::string node_name = {});
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -86,6 +89,13 @@ class Node {
 
   bool start(const wire::Message& message);
   void open_object_memory(std::string spill_folder, double spill_limit);
+  core::ResourceAmounts own_capacity(const wire::Message& start,
+                                     std::map<std::string, double> asked,
+                                     std::uint64_t* object_memory);
+  core::ResourceAmounts part_of_node(const wire::Message& start,
+                                     const std::map<std::string, double>& asked,
+                                     std::uint64_t* object_memory);
+  void live_like_the_driver(const wire::Message& start, const std::vector<std::string>& strings);
   void start_zygote();
   void watch(int fd, std::uint64_t tag);
   void unwatch(int fd);
@@ -109,6 +119,15 @@ class Node {
   std::vector<MetricSample> own_metrics() const;
   void show_progress();
   std::vector<core::ProgressCount> counts_of_progress() const;
+  void hear_node();
+  void heed_node(const wire::Message& message);
+  core::ResourceAmounts free_amounts();
+  void claim_share();
+  bool has_drained() const;
+  void admit_tool();
+  void serve_tool(int socket);
+  void drop_tool(int socket);
+  void show_tables(wire::Message& message);
   void hear_zygote();
   void worker_exited(std::uint32_t process, int status);
   void lost_zygote();
@@ -156,6 +175,8 @@ class Node {
   core::Time now() const;
 
   int driver_;
+  int node_;
+  std::string node_name_;
   int epoll_ = -1;
   int bell_ = -1;
   int control_fd_ = -1;
@@ -164,6 +185,10 @@ class Node {
   std::vector<std::string> arguments_;
   bool driver_gone_ = false;
   bool leave_asked_ = false;
+  bool node_gone_ = false;
+  std::optional<core::Time> drain_until_;  // the node ends: running tasks may still do so
+  std::uint64_t share_heard_ = 0;  // number of the newest one
+  std::string claimed_;  // as it was told last
   bool log_to_driver_ = true;
   bool local_ = false;  // the driver runs everything itself: there are no workers
 
@@ -190,6 +215,10 @@ class Node {
   std::deque<core::WorkerEvent> facts_;  // not stepped yet
   bool stepping_ = false;
   core::ResourceAmounts capacity_;
+
+  int tools_ = -1;  // where they connect
+  std::set<int> tool_sockets_;
+  int functions_ = -1;  // a file of what the program has, from the zygote
 
   rlimit user_descriptors_{};
   int zygote_socket_ = -1;

@@ -368,7 +368,7 @@ void Node::report_metrics(std::uint32_t process, wire::Message& message) {
 }
 
 void Node::report_resources(wire::Message& message) {
-  core::ResourceAmounts amounts = message.a == 0 ? capacity_ : allotment_.free();
+  core::ResourceAmounts amounts = message.a == 0 ? capacity_ : free_amounts();
   if (message.a == 1) {
     // A worker that stays attached without a task holds its class's demand only until somebody else
     // wants it.

@@ -28,9 +28,8 @@ std::uint32_t in_mib(std::uint64_t bytes) { return static_cast<std::uint32_t>(by
 
 void Node::limit_memory(const wire::Message& start) {
   memory_threshold_ = start.a / wire::kThresholdOne;
-  const auto amounts = wire::parse_amounts(start.text_view());
-  const auto memory = static_cast<std::uint64_t>(amounts.at("memory"));
-  if (start.d & wire::kStartLimitsMemory) memory_limit_ = memory;
+  if (start.d & wire::kStartLimitsMemory)
+    memory_limit_ = static_cast<std::uint64_t>(wire::parse_amounts(start.text_view()).at("memory"));
   kernel_kills_ = kernel_kills_seen_ = gauge_.kernel_kills();
 }
 

@@ -165,6 +165,10 @@ void Node::hear_zygote() {
   if (wire::receive(zygote_socket_, message) != wire::Received::Message) return lost_zygote();
   if (message.kind == wire::Kind::ZygoteReady) {
     zygote_ready_ = true;
+    if (message.descriptor_count == 1) {
+      if (functions_ >= 0) ::close(functions_);
+      functions_ = message.descriptors[0];
+    }
     zygote_memory_ = shm::private_memory(zygote_pid_);
     zygote_failures_ = 0;
     order_forks();

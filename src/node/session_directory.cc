@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -12,75 +11,57 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "wire/rendezvous.h"
+
 namespace mobula::node {
 namespace {
 
-namespace fs = std::filesystem;
+constexpr int kTriesMax = 100;
 
 [[noreturn]] void refuse(const std::string& what) { throw std::runtime_error(what); }
 
-// The folder of all sessions of this user. Checked by descriptor, so that nobody can swap it under
-// us.
-int open_parent(const std::string& path) {
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-    refuse("cannot make " + path + ": " + ::strerror(errno));
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) refuse("cannot open " + path + " as a folder: " + ::strerror(errno));
-  struct stat info{};
-  ::fstat(fd, &info);
-  const bool mine = info.st_uid == ::geteuid();
-  if (mine && (info.st_mode & 0077)) ::fchmod(fd, 0700);
-  if (!mine) ::close(fd);
-  if (!mine) refuse(path + " belongs to another user; set MOBULA_TMPDIR to a folder of your own");
-  return fd;
-}
-
-// A session holds a lock on its file as long as it lives; the kernel drops it however it ends.
-bool is_over(const fs::path& session) {
-  const int fd = ::open((session / "lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-  if (fd < 0) return false;  // just being made
-  const bool over = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
-  ::close(fd);
-  return over;
+std::string new_session_name() {
+  std::uint32_t random = 0;
+  if (::getrandom(&random, sizeof random, 0) != sizeof random)
+    refuse("no random numbers from the system");
+  return std::string(wire::kSessionPrefix) + std::to_string(::getpid()) + "-" +
+         std::to_string(random);
 }
 
 }  // namespace
 
-SessionDirectory::SessionDirectory() {
-  const char* base = ::getenv("MOBULA_TMPDIR");
-  if (!base || !*base) base = ::getenv("XDG_RUNTIME_DIR");
-  if (!base || !*base || ::access(base, W_OK) != 0) base = "/tmp";
-  parent_ = std::string(base) + "/mobula-" + std::to_string(::geteuid());
-  // Locked while we look round and until our own lock stands: nobody may judge a session over that
-  // is just being made.
-  int parent = open_parent(parent_);
-  ::flock(parent, LOCK_EX);
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(parent_, ignored)) {
-    if (is_over(entry.path())) fs::remove_all(entry.path(), ignored);
-  }
-  std::uint32_t random = 0;
-  if (::getrandom(&random, sizeof random, 0) != sizeof random)
-    refuse("no random numbers from the system");
-  path_ = parent_ + "/session-" + std::to_string(::getpid()) + "-" + std::to_string(random);
-  if (::mkdir(path_.c_str(), 0700) != 0) {
-    // Another session that ended just now may have removed the empty parent.
-    ::close(parent);
-    parent = open_parent(parent_);
+SessionDirectory::SessionDirectory(std::string name) : parent_(wire::user_folder()) {
+  if (name.empty()) name = new_session_name();
+  wire::remove_stale_folders();
+  const std::string path = parent_ + "/" + name;
+  // Locked until our own lock stands: nobody may judge a folder over that is just being made.
+  // Others that end remove the parent when it is empty: then once more.
+  int parent = -1;
+  int made = -1;
+  int problem = ENOENT;
+  for (int tries = 0; made != 0 && problem == ENOENT && tries < kTriesMax; ++tries) {
+    if (parent >= 0) ::close(parent);
+    parent = wire::open_own_folder(parent_, true);
     ::flock(parent, LOCK_EX);
-    if (::mkdir(path_.c_str(), 0700) != 0)
-      refuse("cannot make " + path_ + ": " + ::strerror(errno));
+    made = ::mkdir(path.c_str(), 0700);
+    problem = errno;
   }
-  lock_ = ::open((path_ + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) != 0) refuse("cannot lock " + path_);
-  ::mkdir(logs().c_str(), 0700);
+  if (made == 0) {
+    path_ = path;
+    lock_ = ::open((path_ + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    made = lock_ >= 0 ? ::flock(lock_, LOCK_EX | LOCK_NB) : -1;
+    ::mkdir(logs().c_str(), 0700);
+  }
   ::close(parent);
+  if (path_.empty() && problem == EEXIST) refuse(path + " is in use");
+  if (path_.empty()) refuse("cannot make " + path + ": " + ::strerror(problem));
+  if (made != 0) refuse("cannot lock " + path);
 }
 
 void SessionDirectory::remove() noexcept {
   if (path_.empty()) return;
   std::error_code ignored;
-  fs::remove_all(path_, ignored);
+  std::filesystem::remove_all(path_, ignored);
   ::rmdir(parent_.c_str());  // fails while other sessions live
   if (lock_ >= 0) ::close(lock_);
   lock_ = -1;

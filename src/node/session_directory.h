@@ -1,5 +1,5 @@
-// The session's folder: logs per process. Only its user can enter it, and nothing of it is left
-// when the session ends.
+// The folder of a session (logs per process) or of a node that stays. Only its user can enter it,
+// and nothing of it is left when its holder ends.
 #pragma once
 
 #include <string>
@@ -8,10 +8,10 @@ namespace mobula::node {
 
 class SessionDirectory {
  public:
-  // Makes PARENT/mobula-UID/session-PID-XXXX (0700), where PARENT is $MOBULA_TMPDIR,
-  // $XDG_RUNTIME_DIR or /tmp, and removes the folders of sessions that are over. Throws
-  // std::runtime_error with a sentence: the folder belongs to somebody else, for instance.
-  SessionDirectory();
+  // Makes PARENT/mobula-UID/NAME (0700; wire/rendezvous.h), by default session-PID-RANDOM, and
+  // removes the folders of those that are over. Throws std::runtime_error with a sentence: the
+  // parent belongs to somebody else, or the name is taken.
+  explicit SessionDirectory(std::string name = {});
   ~SessionDirectory() { remove(); }
   SessionDirectory(const SessionDirectory&) = delete;
   SessionDirectory& operator=(const SessionDirectory&) = delete;

@@ -205,6 +205,13 @@ std::string describe_want_of_memory(const shm::DeathCause& cause) {
   return "was killed by the kernel, which had no memory left";
 }
 
+// How a process ended.
+std::string describe_end(const shm::DeathCause& cause, int signal, int exit_code) {
+  if (cause.death == shm::Death::OutOfMemory) return describe_want_of_memory(cause);
+  return signal != 0 ? "was killed by " + describe_signal(signal)
+                     : "exited with code " + std::to_string(exit_code);
+}
+
 std::string describe_attempts(std::uint32_t attempts) {
   return attempts == 1 ? "it was tried once"
                        : "it was tried " + std::to_string(attempts) + " times";
@@ -240,6 +247,23 @@ std::string describe_circle(const shm::Memory& memory, std::uint64_t number) {
 
 }  // namespace
 
+std::string describe_death(const shm::DeathCause& cause, int signal, int exit_code,
+                           std::uint32_t pid) {
+  switch (cause.death) {
+    case shm::Death::Killed: return "was killed by mobula::kill";
+    case shm::Death::ConstructorFailed:
+      return "could not be constructed (get its handle's ready() for the cause)";
+    case shm::Death::Left: return "left by itself (mobula::exit_actor)";
+    case shm::Death::OutOfScope: return "has ended, since no handle to it was left";
+    case shm::Death::NotStarted:
+      return "could not be started: the node has no process, file descriptor or memory left for "
+             "its worker (see ulimit -n, ulimit -u)";
+    default:
+      return "died: its process " + std::to_string(pid) + " " +
+             describe_end(cause, signal, exit_code);
+  }
+}
+
 void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
                    std::uint64_t function, const std::string& task_name) {
   const auto code = static_cast<ErrorCode>(error.code);
@@ -250,11 +274,7 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
   };
   // What the daemon noted of the death; of a task's crash it notes the function instead.
   const auto cause = shm::DeathCause::unpack(code == ErrorCode::kWorkerCrashed ? 0 : error.detail);
-  const auto how = [&] {
-    if (cause.death == shm::Death::OutOfMemory) return describe_want_of_memory(cause);
-    return error.signal != 0 ? "was killed by " + describe_signal(error.signal)
-                             : "exited with code " + std::to_string(error.exit_code);
-  };
+  const auto how = [&] { return describe_end(cause, error.signal, error.exit_code); };
   if (code == ErrorCode::kWorkerCrashed) {
     throw WorkerCrashedError(
         "the worker (process " + std::to_string(error.pid) + ") that ran task " + origin() + " " +
@@ -274,20 +294,7 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
     std::string what = "actor " + std::string(cls.name) + " ";
     if (cls.given_name[0]) what += "\"" + std::string(cls.given_name) + "\" ";
-    switch (cause.death) {
-      case shm::Death::Killed: what += "was killed by mobula::kill"; break;
-      case shm::Death::ConstructorFailed:
-        what += "could not be constructed (get its handle's ready() for the cause)";
-        break;
-      case shm::Death::Left: what += "left by itself (mobula::exit_actor)"; break;
-      case shm::Death::OutOfScope: what += "has ended, since no handle to it was left"; break;
-      case shm::Death::NotStarted:
-        what +=
-            "could not be started: the node has no process, file descriptor or memory left for its "
-            "worker (see ulimit -n, ulimit -u)";
-        break;
-      default: what += "died: its process " + std::to_string(error.pid) + " " + how();
-    }
+    what += describe_death(cause, error.signal, error.exit_code, error.pid);
     const bool meant = cause.death == shm::Death::Left || cause.death == shm::Death::Killed ||
                        cause.death == shm::Death::OutOfScope;
     what += code == ErrorCode::kActorDied

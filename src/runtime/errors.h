@@ -35,6 +35,9 @@ ErrorValue describe_current_exception();
                                 std::uint64_t function, const std::string& task_name);
 [[noreturn]] void throw_node_died();
 
+// Why an actor is dead: "was killed by mobula::kill".
+std::string describe_death(const shm::DeathCause& cause, int signal, int exit_code,
+                           std::uint32_t pid);
 // "SIGSEGV (segmentation fault)"
 std::string describe_signal(int signal);
 std::string hex(std::uint64_t a);

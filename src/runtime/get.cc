@@ -93,8 +93,10 @@ class Blocked {
 };
 
 void check_node(Process& process) {
-  if (process.memory().header().session_over.load(std::memory_order_relaxed))
+  if (process.memory().header().session_over.load(std::memory_order_relaxed)) {
+    if (process.must_know_of_end()) runtime::throw_node_died();
     throw Error("the session has ended");
+  }
   if (!process.daemon().alive()) runtime::throw_node_died();
 }
 

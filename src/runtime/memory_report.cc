@@ -1,5 +1,5 @@
 // The memory report: read from the ledgers in place, with the daemon's own counts.
-#include "mobula/memory.h"
+#include "runtime/memory_report.h"
 
 #include <stdio.h>
 
@@ -14,8 +14,6 @@
 
 namespace mobula {
 namespace {
-
-using runtime::Process;
 
 constexpr std::size_t kLargest = 20;
 
@@ -32,10 +30,11 @@ std::string role_name(std::uint32_t role) {
 
 class Report {
  public:
-  Report() : process_(runtime::require_process()), memory_(process_.memory()) {}
+  explicit Report(const runtime::MemorySource& source)
+      : source_(source), memory_(source.memory), counts_(source.counts) {}
 
   MemoryReport make() {
-    ask_daemon();
+    read_store();
     read_processes();
     read_records();
     read_extents();
@@ -49,11 +48,7 @@ class Report {
   }
 
  private:
-  void ask_daemon() {
-    wire::Message message;
-    message.kind = wire::Kind::ObjectMemory;
-    process_.daemon().demand(message);
-    counts_ = wire::parse_amounts(message.text_view());
+  void read_store() {
     MemoryReport::Store& store = report_.store;
     store.capacity = count("capacity");
     store.leased = count("leased");
@@ -130,19 +125,16 @@ class Report {
             bool is_arguments, const MemoryReport::Process* owner) {
     if (at.extent >= count("extents")) return;  // half-written: it was recycled meanwhile
     MemoryReport::Object& object = report_.largest.emplace_back();
-    const detail::FunctionInfo* function = runtime::find_function(record.function);
     object.name = record.kind == shm::Kind::Put       ? "(put)"
                   : record.kind == shm::Kind::Monitor ? "(monitor)"
-                  : function                          ? std::string(function->name)
-                                                      : "(unknown)";
+                                                      : source_.function_name(record.function);
     object.size = at.size;
     object.is_arguments = is_arguments;
     object.on_disk = static_cast<shm::Residency>(memory_.extent(at.extent).residency.load()) !=
                      shm::Residency::Resident;
     object.owner_pid = owner ? owner->pid : 0;
-    object.holders =
-        shm::holds::count(record.refs.load(std::memory_order_relaxed)) +
-        (process_.counts()[slot].load(std::memory_order_relaxed) & ~runtime::RefCounts::kQueued);
+    object.holders = shm::holds::count(record.refs.load(std::memory_order_relaxed));
+    if (source_.own_refs) object.holders += source_.own_refs->refs(slot);
   }
 
   void add_to_origin(const shm::Record& record, const MemoryReport::Object& object) {
@@ -180,9 +172,9 @@ class Report {
     }
   }
 
-  Process& process_;
-  shm::Memory& memory_;
-  std::map<std::string, double> counts_;
+  const runtime::MemorySource& source_;
+  const shm::Memory& memory_;
+  const std::map<std::string, double>& counts_;
   std::map<std::uint32_t, std::size_t> by_index_;  // into report_.processes
   std::map<std::pair<std::uint64_t, bool>, MemoryReport::Origin> origins_;  // by function
   std::size_t noted_ = 0;  // objects in `largest` that are certain
@@ -211,9 +203,20 @@ __attribute__((format(printf, 2, 3))) void add_line(std::string& text, const cha
 
 }  // namespace
 
+MemoryReport runtime::read_memory(const MemorySource& source) { return Report(source).make(); }
+
 MemoryReport memory_report() {
-  runtime::require_process().tidy();  // what nobody needs any more is no news
-  return Report().make();
+  runtime::Process& process = runtime::require_process();
+  process.tidy();  // what nobody needs any more is no news
+  wire::Message message;
+  message.kind = wire::Kind::ObjectMemory;
+  process.daemon().demand(message);
+  const auto counts = wire::parse_amounts(message.text_view());
+  const auto name = [](std::uint64_t key) {
+    const detail::FunctionInfo* function = runtime::find_function(key);
+    return function ? std::string(function->name) : std::string("(unknown)");
+  };
+  return runtime::read_memory({process.memory(), counts, name, &process.counts()});
 }
 
 std::string MemoryReport::text() const {

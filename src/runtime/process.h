@@ -151,6 +151,11 @@ class Process {
   // What runs tasks and actors here, in the calling thread; nullptr: workers do.
   LocalMode* local() { return local_.get(); }
   void run_locally();
+  // The driver ends its session itself; whatever else ends it is news to the driver.
+  void leave() { leaves_.store(true, std::memory_order_relaxed); }
+  bool must_know_of_end() const {
+    return role_ == shm::ProcessRole::Driver && !leaves_.load(std::memory_order_relaxed);
+  }
   shm::Process& shared() { return memory_->process(index_); }
 
   // The calling thread's ledger, leased from the daemon at its first use.
@@ -190,6 +195,7 @@ class Process {
   std::uint32_t index_;
   shm::ProcessRole role_;
   std::uint64_t session_;
+  std::atomic<bool> leaves_{false};
   Store store_;
   std::unique_ptr<LocalMode> local_;
 

@@ -16,6 +16,8 @@
 #include "mobula/export.h"
 #include "runtime/errors.h"
 
+#include "runtime/errors.h"
+
 namespace mobula {
 namespace runtime {
 namespace {
@@ -156,6 +158,15 @@ bool is_exported(std::string_view name) { return registry().exports.contains(nam
 
 void load_code(const std::string& search_path) {
   for (const std::string& library : libraries_of(search_path)) load_library(library);
+}
+
+std::vector<std::string> function_names() {
+  std::vector<std::string> names;
+  for (const auto& [key, entry] : registry()) {
+    names.push_back(hex(key));
+    names.emplace_back(entry.info.name);
+  }
+  return names;
 }
 
 }  // namespace runtime

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "mobula/detail/runtime.h"
 
@@ -17,5 +18,8 @@ bool is_exported(std::string_view name);
 // *.so are taken. Whoever is open already stays as it is. They are never closed. Throws
 // LibraryLoadError.
 void load_code(const std::string& search_path);
+
+// Key (16 hexadecimal digits) and name of each in turn, for tools.
+std::vector<std::string> function_names();
 
 }  // namespace mobula::runtime

@@ -24,11 +24,13 @@
 #include "runtime/execution.h"
 #include "runtime/local_mode.h"
 #include "runtime/log.h"
+#include "runtime/node_program.h"
 #include "runtime/process.h"
 #include "runtime/registry.h"
 #include "runtime/worker.h"
 #include "shm/memory_use.h"
 #include "wire/local_protocol.h"
+#include "wire/rendezvous.h"
 
 extern char** environ;
 
@@ -40,47 +42,12 @@ using runtime::Process;
 
 std::mutex session_mutex;
 std::unique_ptr<Process> session_process;
-pid_t node_pid = 0;
+pid_t node_pid = 0;  // of a node of our own
 std::string node_directory;
 
 constexpr std::uint64_t kStoreMin = 16 << 20;
 constexpr std::uint64_t kMemoryLimitMin = 64 << 20;
 constexpr double kStoreShare = 0.3;  // of the machine's memory, by default
-
-bool is_program(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
-
-// Looked for: $MOBULA_NODE, beside the program, in bin/ beside its folder, where it was installed
-// or built, in PATH.
-std::string find_node_program() {
-  if (const char* given = ::getenv("MOBULA_NODE")) {
-    if (is_program(given)) return given;
-    throw Error("MOBULA_NODE is " + std::string(given) + ", which is no program that can be run");
-  }
-  char self[4096];
-  const ssize_t size = ::readlink("/proc/self/exe", self, sizeof self - 1);
-  if (size > 0) {
-    self[size] = 0;
-    const std::string path(self);
-    const std::string folder = path.substr(0, path.rfind('/'));
-    for (const std::string& candidate : {folder + "/mobula-node", folder + "/../bin/mobula-node"}) {
-      if (is_program(candidate)) return candidate;
-    }
-  }
-  for (const char* candidate : {MOBULA_NODE_INSTALLED, MOBULA_NODE_BUILT}) {
-    if (is_program(candidate)) return candidate;
-  }
-  const char* path = ::getenv("PATH");
-  const std::string folders = path ? path : "";
-  for (std::size_t begin = 0; begin <= folders.size();) {
-    const std::size_t end = std::min(folders.find(':', begin), folders.size());
-    const std::string candidate = folders.substr(begin, end - begin) + "/mobula-node";
-    if (is_program(candidate)) return candidate;
-    begin = end + 1;
-  }
-  throw Error(
-      "the program mobula-node was not found beside this program, in its installation prefix or in "
-      "PATH; set MOBULA_NODE to its path");
-}
 
 void add_resource(std::string& text, const std::string& name, double amount) {
   if (std::isnan(amount) || std::isinf(amount) || amount < 0) {
@@ -118,11 +85,15 @@ int cores() {
   return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-std::string resources_text(const Config& config) {
+// `joins`: only what is to be less than the node has.
+std::string resources_text(const Config& config, bool joins) {
   std::string text;
-  add_resource(text, "CPU", config.num_cpus.value_or(cores()));
+  if (config.num_cpus || !joins) add_resource(text, "CPU", config.num_cpus.value_or(cores()));
   if (config.num_gpus) add_resource(text, "GPU", *config.num_gpus);
-  add_resource(text, "memory", static_cast<double>(config.memory_limit.value_or(machine_memory())));
+  if (config.memory_limit || !joins) {
+    add_resource(text, "memory",
+                 static_cast<double>(config.memory_limit.value_or(machine_memory())));
+  }
   for (const auto& [name, amount] : config.resources) {
     if (name == "CPU" || name == "GPU" || name == "memory" || name == "object_store_memory") {
       throw Error("Config.resources: " + name + " is given by its own field");
@@ -137,8 +108,8 @@ std::string resources_text(const Config& config) {
 }
 
 // The text of the Start message (wire/local_protocol.h).
-std::string settings_text(const Config& config) {
-  std::string text = resources_text(config);
+std::string settings_text(const Config& config, bool joins) {
+  std::string text = resources_text(config, joins);
   if (config.spill_limit)
     add_resource(text, wire::kSettingSpillLimit, static_cast<double>(*config.spill_limit));
   if (config.spill_directory.find('\0') != std::string::npos)
@@ -171,18 +142,16 @@ std::uint64_t store_size(const Config& config) {
 }
 
 // The arguments of this program, as a file that the daemon reads: they may be longer than a
-// message.
-int arguments_file(int argc, char** argv) {
-  const int fd = ::memfd_create("mobula-arguments", MFD_CLOEXEC);
-  if (fd < 0) throw Error(std::string("cannot create a memory file: ") + ::strerror(errno));
-  for (int i = 0; i < argc; ++i) {
-    const std::size_t size = ::strlen(argv[i]) + 1;
-    if (::write(fd, argv[i], size) != static_cast<ssize_t>(size)) {
-      ::close(fd);
-      throw Error("cannot pass on the program's arguments");
-    }
+// message. If it joins a node, what else its workers are to find around them, too.
+int arguments_file(int argc, char** argv, bool joins, const std::vector<std::string>& environment) {
+  std::vector<std::string> strings(argv, argv + argc);
+  if (joins) {
+    strings.push_back(std::filesystem::current_path().string());
+    strings.insert(strings.end(), environment.begin(), environment.end());
   }
-  ::lseek(fd, 0, SEEK_SET);
+  const int fd = wire::make_strings_file("mobula-arguments", strings);
+  if (fd < 0)
+    throw Error(std::string("cannot pass on the program's arguments: ") + ::strerror(errno));
   return fd;
 }
 
@@ -200,6 +169,36 @@ std::vector<std::string> node_environment(const Config& config) {
     if (!value.empty()) result.push_back(name + "=" + value);
   }
   return result;
+}
+
+// The node to join, by what comes first: the option --mobula-address=.., Config.address,
+// MOBULA_ADDRESS. Empty: a node of our own.
+std::string wanted_address(int argc, char** argv, const Config& config) {
+  constexpr std::string_view kOption = "--mobula-address=";
+  std::string address = config.address;
+  if (const char* variable = ::getenv("MOBULA_ADDRESS"); variable && address.empty())
+    address = variable;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]).starts_with(kOption)) address = argv[i] + kOption.size();
+  }
+  return address == "local" ? "" : address;
+}
+
+// Another descriptor of it; of nothing, if it is closed.
+int own_output(int fd) {
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  return copy >= 0 ? copy : ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+}
+
+int connect_to_node(const std::string& address) {
+  try {
+    const std::string folder = wire::folder_of_node(address);
+    const bool is_path = address.find('/') != std::string::npos;
+    return wire::connect_in(
+        folder, is_path ? std::filesystem::path(address).filename().string() : "socket");
+  } catch (const std::runtime_error& e) {
+    throw Error("cannot join the node '" + address + "': " + e.what());
+  }
 }
 
 pid_t spawn_node(const std::string& program, int socket, std::vector<std::string> environment) {
@@ -225,6 +224,30 @@ pid_t spawn_node(const std::string& program, int socket, std::vector<std::string
   return pid;
 }
 
+// Starts a node of our own; the line to it.
+int start_node(const std::string& program, const std::vector<std::string>& environment) {
+  int sockets[2];
+  if (!wire::make_pair(sockets))
+    throw Error(std::string("cannot make a socket: ") + ::strerror(errno));
+  try {
+    node_pid = spawn_node(program, sockets[1], environment);
+  } catch (...) {
+    ::close(sockets[0]);
+    ::close(sockets[1]);
+    throw;
+  }
+  ::close(sockets[1]);
+  return sockets[0];
+}
+
+// Until the node that we started has ended; of one that stays nobody is our child.
+void wait_for_node() {
+  int status = 0;
+  while (node_pid > 0 && ::waitpid(node_pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  node_pid = 0;
+}
+
 std::map<std::string, double> ask_resources(std::uint32_t which) {
   wire::Message message;
   message.kind = wire::Kind::Resources;
@@ -242,62 +265,54 @@ void init(int argc, char** argv, Config config) {
   if (session_process)
     throw Error(
         "a Mobula session is running in this process already; shut it down before the next one");
-  const char* address = ::getenv("MOBULA_ADDRESS");
-  if (!config.address.empty() || (address && *address)) {
-    throw Error(
-        "joining a running node by its address is not built yet; leave Config.address and "
-        "MOBULA_ADDRESS empty to start a private node");
-  }
   if (const char* local = ::getenv("MOBULA_LOCAL_MODE"); local && *local)
     config.local_mode = std::string_view(local) != "0";
   check_memory_limits(config);
   runtime::configure_log(config.log_level, config.log_format);
-  const std::string settings = settings_text(config);
-  const std::uint64_t capacity = store_size(config);
-  const std::string program = find_node_program();
+  const std::string address = wanted_address(argc, argv, config);
+  const bool joins = !address.empty() && !config.local_mode;
+  const std::vector<std::string> environment = node_environment(config);
+  const std::string settings = settings_text(config, joins);
+  // 0: the node knows what it has.
+  const std::uint64_t capacity = joins && !config.object_store_memory ? 0 : store_size(config);
+  const std::string node = joins ? "the node '" + address + "'" : runtime::find_node_program();
+  const int socket = joins ? connect_to_node(address) : start_node(node, environment);
 
-  int sockets[2];
-  if (!wire::make_pair(sockets))
-    throw Error(std::string("cannot make a socket: ") + ::strerror(errno));
-  try {
-    node_pid = spawn_node(program, sockets[1], node_environment(config));
-  } catch (...) {
-    ::close(sockets[0]);
-    ::close(sockets[1]);
-    throw;
-  }
-  ::close(sockets[1]);
   wire::Message message;
   message.kind = wire::Kind::Start;
-  message.c = capacity;
   message.a = static_cast<std::uint32_t>(config.memory_threshold * wire::kThresholdOne);
+  message.b = static_cast<std::uint32_t>(argc);
+  message.c = capacity;
   message.d = (config.log_to_driver ? wire::kStartLogs : 0) |
               (config.memory_limit ? wire::kStartLimitsMemory : 0) |
-              (config.local_mode ? wire::kStartLocal : 0);
+              (config.local_mode ? wire::kStartLocal : 0) | (joins ? wire::kStartJoins : 0);
   message.set_text(settings);
   message.descriptor_count = 2;
   message.descriptors[0] = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-  message.descriptors[1] = arguments_file(argc, argv);
-  const bool sent = wire::send(sockets[0], message);
-  ::close(message.descriptors[0]);
-  ::close(message.descriptors[1]);
-  if (!sent || wire::receive(sockets[0], message) != wire::Received::Message ||
+  message.descriptors[1] = arguments_file(argc, argv, joins, environment);
+  if (joins) {
+    message.descriptor_count = 4;
+    message.descriptors[2] = own_output(STDOUT_FILENO);
+    message.descriptors[3] = own_output(STDERR_FILENO);
+  }
+  const bool sent = wire::send(socket, message);
+  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
+  message.text_size = 0;
+  if (!sent || wire::receive(socket, message) != wire::Received::Message ||
       message.kind != wire::Kind::Welcome) {
     const bool told = sent && message.kind == wire::Kind::Reply;
     const std::string why = told ? std::string(message.text_view()) : "it ended at once";
-    ::close(sockets[0]);
-    int status = 0;
-    ::waitpid(node_pid, &status, 0);
-    throw Error("the node " + program + " could not start: " + why);
+    ::close(socket);
+    wait_for_node();
+    throw Error(joins ? "cannot join " + node + ": " + why
+                      : "the node " + node + " could not start: " + why);
   }
   node_directory = message.text_view();
   try {
-    session_process =
-        std::make_unique<Process>(sockets[0], message, shm::ProcessRole::Driver, nullptr);
+    session_process = std::make_unique<Process>(socket, message, shm::ProcessRole::Driver, nullptr);
   } catch (...) {
-    ::kill(node_pid, SIGTERM);  // our own child; not reaped yet
-    int status = 0;
-    ::waitpid(node_pid, &status, 0);
+    if (node_pid > 0) ::kill(node_pid, SIGTERM);  // our own child; not reaped yet
+    wait_for_node();
     throw;
   }
   if (config.local_mode) session_process->run_locally();
@@ -312,6 +327,7 @@ void shutdown() noexcept {
     ::fflush(stdout);
     wire::Message leave;
     leave.kind = wire::Kind::Leave;
+    session_process->leave();
     shm::crash_point(shm::CrashPoint::LeaveStarted);
     session_process->daemon().ask(leave);  // answered when the workers' last output is here
   } catch (const Error&) {
@@ -326,9 +342,7 @@ void shutdown() noexcept {
   session_process->end_callbacks();
   runtime::set_current_process(nullptr);
   session_process.reset();  // closes the socket: the daemon ends
-  int status = 0;
-  while (::waitpid(node_pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  wait_for_node();
 }
 
 bool is_initialized() noexcept { return runtime::current_process() != nullptr; }

@@ -18,6 +18,7 @@
 #include <memory>
 
 #include "runtime/process.h"
+#include "runtime/registry.h"
 #include "runtime/worker.h"
 #include "wire/local_protocol.h"
 
@@ -83,7 +84,10 @@ class Zygote {
     const int deaths = ::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     wire::Message ready;
     ready.kind = wire::Kind::ZygoteReady;
+    const int functions = wire::make_strings_file("mobula-functions", function_names());
+    if (functions >= 0) ready.descriptors[ready.descriptor_count++] = functions;
     wire::send(socket_, ready);
+    if (functions >= 0) ::close(functions);
     for (;;) {
       pollfd polls[2] = {{socket_, POLLIN, 0}, {deaths, POLLIN, 0}};
       if (::poll(polls, 2, -1) < 0 && errno != EINTR) ::_exit(1);

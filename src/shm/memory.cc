@@ -45,6 +45,15 @@ bool Memory::create(std::size_t object_capacity, int* control_fd, int* object_fd
   return false;
 }
 
+const char* Memory::map_to_read(int control_fd) {
+  control_ = map_shared(control_fd, ControlLayout::kSize, PROT_READ);
+  if (!control_) return "cannot map the control memory";
+  if (header().magic == kMagic && header().layout_hash == mobula::shm::layout_hash())
+    return nullptr;
+  unmap();
+  return "the session's shared memory has another layout: it is of another build";
+}
+
 const char* Memory::map(int control_fd, int object_fd, std::size_t object_capacity, bool daemon) {
   control_ = map_shared(control_fd, ControlLayout::kSize, PROT_READ | PROT_WRITE);
   if (!control_) return "cannot map the control memory";

@@ -27,6 +27,8 @@ class Memory {
   // Maps both. `daemon`: the object window is writable as a whole. Returns nullptr, or what is
   // wrong.
   const char* map(int control_fd, int object_fd, std::size_t object_capacity, bool daemon);
+  // The control memory alone, to look at: any write to it faults.
+  const char* map_to_read(int control_fd);
   void unmap();
   bool mapped() const { return control_ != nullptr; }
 

@@ -1,6 +1,7 @@
 #include "wire/local_protocol.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -103,6 +104,46 @@ Fields split(std::string_view text) {
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return fields;
+}
+
+int make_strings_file(const char* name, const std::vector<std::string>& strings) {
+  const int fd = ::memfd_create(name, MFD_CLOEXEC);
+  if (fd < 0) return -1;
+  std::string all = join(strings);
+  if (!strings.empty()) all.push_back('\0');
+  for (std::size_t done = 0; done < all.size();) {
+    const ssize_t n = ::write(fd, all.data() + done, all.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      ::close(fd);
+      return -1;
+    }
+    done += static_cast<std::size_t>(n);
+  }
+  return fd;
+}
+
+std::vector<std::string> take_strings_file(int fd) {
+  std::string all;
+  char buffer[4096];
+  for (ssize_t n; (n = ::pread(fd, buffer, sizeof buffer, static_cast<off_t>(all.size()))) > 0;)
+    all.append(buffer, static_cast<std::size_t>(n));
+  ::close(fd);
+  const Fields fields = split(all);
+  return {fields.begin(), fields.end()};
+}
+
+std::optional<Kind> peek_kind(int socket) {
+  Kind kind{};
+  // Without room for them, descriptors stay where they are.
+  if (::recv(socket, &kind, sizeof kind, MSG_PEEK | MSG_DONTWAIT) != sizeof kind) return {};
+  return kind;
+}
+
+pid_t peer_pid(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
 }
 
 bool make_pair(int sockets[2]) {

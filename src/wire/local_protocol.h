@@ -9,9 +9,12 @@
 // what it reads.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,9 +25,11 @@ enum class Kind : std::uint32_t {
   // daemon -> process, with the descriptors of control memory, object memory and the daemon's bell
   Welcome = 1,  // a process, b object capacity
   Reply,  // status, results
-  // driver -> its new daemon, first of all: a Config.memory_threshold times kThresholdOne, c object
-  // capacity, d kStart... flags, fields: resources and kSetting... amounts, the folder for spilled
-  // objects, the namespace of actors; descriptors: the program, its arguments
+  // driver -> its new daemon, first of all: a Config.memory_threshold times kThresholdOne, b number
+  // of arguments, c object capacity, d kStart... flags, fields: resources and kSetting... amounts,
+  // the folder for spilled objects, the namespace of actors; descriptors: the program, its
+  // arguments. With kStartJoins: the resources are what it may use at most, the working folder and
+  // the environment follow the arguments, and its stdout and stderr the descriptors
   Start,
   // process -> daemon
   Joined,  // mapped everything; no reply
@@ -46,7 +51,9 @@ enum class Kind : std::uint32_t {
   LeaseExtent,  // c size, d block size, b kHoldsRefs or 0 -> a extent
   RestoreExtent,  // a extent, being read from disk when the answer is Ok
   ObjectMemory,  // -> text: amounts, for memory_report()
-  Resources,  // a 0 total, 1 available, 2 nodes -> text: demand form
+  // a 0 total, 1 available -> text: demand form; of a node that stays also b its pid, c object
+  // memory, d of it, what jobs have
+  Resources,
   Explain,  // a class -> text
   OpenMetric,  // a MetricKind or kProgress, text: the encoded MetricSample -> c heap offset of
   // cells
@@ -58,7 +65,16 @@ enum class Kind : std::uint32_t {
   // zygote -> daemon
   Forked,  // a process, b pid (0: fork failed, c errno)
   Exited,  // b pid, c wait status
-  ZygoteReady,
+  ZygoteReady,  // with a file of its functions: key and name, in turn
+  // Among the daemons of a node that stays. A session's, first of all:
+  Enrol,  // c bytes of object memory, or 0; b the driver's pid -> c bytes, text: the node's
+  // resources
+  Claim,  // c number of the newest Share, text: four lists of amounts, a 0 after each
+  Share,  // the node -> a session: c number, text: what it may use
+  Drain,  // the node -> a session, a tool -> the node: c ms for running tasks; then all ends
+  // tool -> a session's daemon -> with its control memory and the file of functions, to read;
+  // text: amounts, and what the tables hold
+  Inspect,
 };
 
 enum class Status : std::uint32_t {
@@ -80,6 +96,7 @@ enum class Status : std::uint32_t {
 inline constexpr std::uint64_t kStartLogs = 1;  // the driver wants the workers' output
 inline constexpr std::uint64_t kStartLimitsMemory = 2;  // workers may use "memory", and no more
 inline constexpr std::uint64_t kStartLocal = 4;  // the driver runs everything itself: no workers
+inline constexpr std::uint64_t kStartJoins = 8;  // of a node that stays: see Start
 inline constexpr double kThresholdOne = 1e6;
 inline constexpr std::uint32_t kHoldsRefs = 1;  // the value has a table of refs behind it
 // Among the resources of Start, since they are amounts, too: no resource's name begins so.
@@ -145,6 +162,18 @@ inline std::string_view field(const Fields& fields, std::size_t i) {
 inline constexpr int kExitConstructorFailed = 76;
 // By which a worker ends whose task was cancelled by force, if it is faster than the signal.
 inline constexpr int kExitCancelled = 77;
+
+// Lines of text, each ended by a 0 byte, as a file in memory that others may read. -1 with errno
+// set.
+int make_strings_file(const char* name, const std::vector<std::string>& strings);
+// Reads it from its start, and closes it.
+std::vector<std::string> take_strings_file(int fd);
+
+// What comes next on the socket; nothing if there is nothing, or its other end is closed.
+std::optional<Kind> peek_kind(int socket);
+
+// The process at the other end, as it was when the two were connected; 0: not known.
+pid_t peer_pid(int socket);
 
 // A connected pair of sockets, close-on-exec. False with errno set.
 bool make_pair(int sockets[2]);

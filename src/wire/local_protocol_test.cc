@@ -318,5 +318,38 @@ TEST_CASE(
   CHECK(status == 0);
 }
 
+TEST_CASE("strings in a file come out as they went in, empty ones and large ones too") {
+  const std::vector<std::string> strings = {"", "a=b", std::string(100'000, 'x'), "", "end"};
+  const int fd = make_strings_file("test", strings);
+  REQUIRE(fd >= 0);
+
+  CHECK(take_strings_file(::dup(fd)) == strings);
+  CHECK(take_strings_file(fd) == strings);  // whoever reads it later begins at its start, too
+}
+
+TEST_CASE("a peek at a message leaves it and its descriptors for who receives it") {
+  const Pair pair;
+  CHECK(!peek_kind(pair.theirs()).has_value());
+  auto message = message_of(Kind::Start, "text");
+  message->descriptor_count = 1;
+  message->descriptors[0] = pair.ours();
+  REQUIRE(send(pair.ours(), *message));
+  const int open_before = open_descriptors();
+
+  CHECK(peek_kind(pair.theirs()) == Kind::Start);
+  CHECK(open_descriptors() == open_before);
+
+  auto received = std::make_unique<Message>();
+  REQUIRE(receive(pair.theirs(), *received) == Received::Message);
+  CHECK(received->descriptor_count == 1);
+  CHECK(received->text_view() == "text");
+  ::close(received->descriptors[0]);
+}
+
+TEST_CASE("a socket knows the process at its other end") {
+  const Pair pair;
+  CHECK(peer_pid(pair.ours()) == ::getpid());
+}
+
 }  // namespace
 }  // namespace mobula::wire

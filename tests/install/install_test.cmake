@@ -24,7 +24,7 @@ run("installing" ${CMAKE_COMMAND} --install ${BUILD_DIR} --prefix ${area}/stagin
 file(RENAME ${area}/staging ${prefix})
 
 foreach(part ${LIBDIR}/libmobula.a ${LIBDIR}/libmobula.so include/mobula.h include/mobula/mobula.h
-    include/mobula/compat/ray/api.h bin/mobula-node
+    include/mobula/compat/ray/api.h bin/mobula bin/mobula-node
     ${LIBDIR}/cmake/mobula/mobula-config.cmake ${LIBDIR}/cmake/mobula/mobula-config-version.cmake)
   if(NOT EXISTS ${prefix}/${part})
     message(FATAL_ERROR "the installation lacks ${part}")

@@ -1,0 +1,209 @@
+// mobula why ID: why a task, call or actor has not run, followed to where it ends.
+//
+//   task mean (9a0c..2b) waits for 1 of its arguments
+//     task simulate (9a0c..2a) is ready: waits for CPU 1: all 2 are held by class 0 (2 workers)
+#include <cstdio>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/session_reader.h"
+#include "mobula/error.h"
+#include "runtime/errors.h"
+#include "shm/dependents.h"
+
+namespace mobula::cli {
+namespace {
+
+constexpr int kLevelsMax = 12;
+constexpr int kEdgesShown = 5;
+
+class Reason {
+ public:
+  explicit Reason(SessionReader& session) : session_(session), memory_(session.memory()) {}
+
+  void tell_task(std::uint32_t slot, int level) {
+    shm::Record& record = memory_.record(slot);
+    const std::uint64_t state = record.state.load(std::memory_order_acquire);
+    const bool known = !told_.insert(slot).second;
+    if (record.kind == shm::Kind::Join) return tell_edges(record, state, level);
+    const std::string who = what_is(record);
+    if (known) return say(level, who + ": see above");
+    switch (shm::word::state(state)) {
+      case shm::State::Free: return say(level, who + " is gone");
+      case shm::State::Waiting: {
+        const int open = open_edges(record, state);
+        say(level, who + " waits for " + std::to_string(open) + " of its arguments");
+        return tell_edges(record, state, level + 1);
+      }
+      case shm::State::Ready: return tell_ready(record, who, level);
+      case shm::State::Claimed: return tell_running(state, who, level);
+      case shm::State::Done: return say(level, who + " has finished");
+      case shm::State::Failed: return say(level, who + failure(record, state));
+    }
+  }
+
+  void tell_actor(std::uint32_t id, int level) {
+    const shm::SchedulingClass& cls = memory_.scheduling_class(id);
+    const std::string state = actor_state(session_, id);
+    const std::string who = "actor " + std::string(cls.name) + " (" + actor_id(cls) + ") ";
+    if (state == "dead") {
+      return say(level, who + runtime::describe_death(shm::DeathCause::unpack(cls.death.cause),
+                                                      cls.death.signal, cls.death.exit_code,
+                                                      cls.death.pid));
+    }
+    if (state != "alive") {
+      const auto creation = shm::Address::unpack(cls.creation.load());
+      const auto created = memory_.record(creation.slot).state.load();
+      if (shm::word::generation(created) == creation.generation &&
+          shm::word::state(created) == shm::State::Waiting) {
+        say(level, who + "is " + state + ": its constructor's arguments are not there");
+        return tell_task(creation.slot, level + 1);
+      }
+      return say(level, who + "is " + state + ": " + explain(id));
+    }
+    const std::uint64_t calls = session_.depth_of(cls);
+    say(level, who + "is alive in process " + std::to_string(session_.pid_of_actor(id)) + ", and " +
+                   std::to_string(calls) + (calls == 1 ? " call waits" : " calls wait"));
+    tell_what_runs(id, level + 1);
+  }
+
+ private:
+  static void say(int level, const std::string& text) {
+    std::printf("%s%s\n", std::string(static_cast<std::size_t>(2 * level), ' ').c_str(),
+                text.c_str());
+  }
+
+  std::string what_is(const shm::Record& record) const {
+    const char* kind = record.kind == shm::Kind::Task        ? "task "
+                       : record.kind == shm::Kind::ActorCall ? "call "
+                       : record.kind == shm::Kind::Put       ? "value "
+                                                             : "constructor ";
+    return kind + session_.name_of(record) + " (" + task_id(record) + ")";
+  }
+
+  // With what its classes are: the daemon knows them by number only.
+  std::string explain(std::uint32_t cls) {
+    std::string text = session_.explain(cls);
+    std::set<std::uint32_t> named;
+    const std::string word = "class ";
+    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1))
+      named.insert(
+          static_cast<std::uint32_t>(std::strtoul(text.c_str() + at + word.size(), nullptr, 10)));
+    for (const std::uint32_t other : named) {
+      if (other < shm::kClassesMax)
+        text += "; class " + std::to_string(other) + " is " + memory_.scheduling_class(other).name;
+    }
+    return text;
+  }
+
+  // The edges whose bit is still set, of the record as it was seen.
+  template <class Visit>
+  void each_open_edge(shm::Record& record, std::uint64_t state, const Visit& visit) const {
+    const std::uint64_t join = record.join.load(std::memory_order_acquire);
+    if (join >> 32 != shm::word::generation(state)) return;
+    for (std::uint32_t i = 0; i < record.dependencies && i < shm::kJoinDependencies; ++i) {
+      if (!(join & (1u << i))) continue;
+      const auto target = shm::Address::unpack(record.edge(i).target);
+      if (target.slot / shm::kRecordsPerSegment < session_.count("segments")) visit(target.slot);
+    }
+  }
+  int open_edges(shm::Record& record, std::uint64_t state) const {
+    int open = 0;
+    each_open_edge(record, state, [&](std::uint32_t) { ++open; });
+    return open;
+  }
+  void tell_edges(shm::Record& record, std::uint64_t state, int level) {
+    if (level > kLevelsMax) return say(level, "...");
+    int shown = 0;
+    each_open_edge(record, state, [&](std::uint32_t slot) {
+      if (shown++ < kEdgesShown) tell_task(slot, level);
+    });
+    if (shown > kEdgesShown) say(level, "and " + std::to_string(shown - kEdgesShown) + " more");
+  }
+
+  void tell_ready(const shm::Record& record, const std::string& who, int level) {
+    if (record.kind == shm::Kind::Task)
+      return say(level, who + " is ready: " + explain(record.scheduling_class));
+    say(level, who + (record.kind == shm::Kind::ActorCall ? " waits for its turn in its actor"
+                                                          : " waits for its actor's process"));
+    tell_actor(record.scheduling_class, level + 1);
+  }
+
+  void tell_running(std::uint64_t state, const std::string& who, int level) {
+    const shm::Participant& runs = memory_.participant(shm::word::claimer(state));
+    const std::uint32_t process = runs.process.load();
+    const std::uint32_t pid = process < shm::kProcessesMax ? memory_.process(process).pid : 0;
+    say(level, who + " runs in process " + std::to_string(pid) + ", attempt " +
+                   std::to_string(shm::word::attempt(state) + 1));
+    tell_wait(runs, level + 1);
+  }
+
+  // What the thread that runs it sleeps for.
+  void tell_wait(const shm::Participant& runs, int level) {
+    const auto reason = static_cast<shm::WaitReason>(runs.wait.reason.load());
+    if (reason == shm::WaitReason::Memory) return say(level, "it waits for object memory");
+    if (reason == shm::WaitReason::None || level > kLevelsMax) return;
+    const std::uint32_t count = runs.wait.count.load();
+    say(level, "it waits in " + std::string(reason == shm::WaitReason::Task ? "get" : "wait") +
+                   (count > 1 ? " for " + std::to_string(runs.wait.needed.load()) + " of " +
+                                    std::to_string(count)
+                              : ""));
+    for (std::uint32_t i = 0; i < std::min(count, shm::kWaitsListed); ++i) {
+      const auto target = shm::Address::unpack(runs.wait.record[i].load());
+      if (target && target.slot / shm::kRecordsPerSegment < session_.count("segments") &&
+          !shm::word::is_final(memory_.record(target.slot).state.load()))
+        tell_task(target.slot, level + 1);
+    }
+  }
+
+  void tell_what_runs(std::uint32_t actor, int level) {
+    session_.each_record([&](std::uint32_t slot, const shm::Record& record, std::uint64_t state) {
+      if (shm::word::state(state) == shm::State::Claimed && record.scheduling_class == actor &&
+          record.kind == shm::Kind::ActorCall && !told_.contains(slot))
+        tell_task(slot, level);
+    });
+  }
+
+  std::string failure(shm::Record& record, std::uint64_t state) const {
+    if (state & shm::word::kCancelled) return " was cancelled";
+    if (record.result_kind != shm::ResultKind::ErrorCode)
+      return " has thrown; who gets its ref is told what";
+    try {
+      runtime::throw_compact(memory_, record.error(), record.function, session_.name_of(record));
+    } catch (const Error& e) {
+      return std::string(" has failed: ") + e.what();
+    }
+  }
+
+  SessionReader& session_;
+  const shm::Memory& memory_;
+  std::set<std::uint32_t> told_;
+};
+
+}  // namespace
+
+int why(const Arguments& arguments) {
+  if (arguments.words().empty())
+    throw UsageError("why what? The id of a task or an actor; see: mobula list tasks");
+  const std::string& id = arguments.words()[0];
+  for (const auto& session : read_sessions(arguments.text("job").value_or(""))) {
+    std::optional<std::uint32_t> task;
+    std::optional<std::uint32_t> actor;
+    session->each_record([&](std::uint32_t slot, const shm::Record& record, std::uint64_t) {
+      if (record.kind != shm::Kind::Join && task_id(record) == id) task = slot;
+    });
+    session->each_actor([&](std::uint32_t cls, const shm::SchedulingClass& seen) {
+      if (actor_id(seen) == id) actor = cls;
+    });
+    Reason reason(*session);
+    if (task) reason.tell_task(*task, 0);
+    if (actor) reason.tell_actor(*actor, 0);
+    if (task || actor) return 0;
+  }
+  throw NotFound("nothing has the id " + id +
+                 " now: what has finished and is not held is gone; see: mobula list tasks");
+}
+
+}  // namespace mobula::cli
