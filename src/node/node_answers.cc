@@ -146,6 +146,8 @@ void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
   cls.kill_request.store(0);
   cls.restarts.store(0);
   cls.death = {};
+  cls.out_of_order = 0;
+  copy_text(cls.groups, "");
   copy_text(cls.name, "");
   copy_text(cls.demand_text, "");
 }
@@ -182,7 +184,10 @@ void Node::close_callback_class(std::uint32_t process) {
 void Node::open_class(std::uint32_t process, wire::Message& message) {
   if (message.a == static_cast<std::uint32_t>(shm::ClassKind::Callback))
     return open_callback_class(process, message);
-  const std::string text(message.text_view());
+  std::string text(message.text_view());
+  const std::size_t groups_at = std::min(text.find('\0'), text.size());
+  const std::string groups = text.substr(std::min(groups_at + 1, text.size()));
+  text.resize(groups_at);
   const bool is_actor = message.a == static_cast<std::uint32_t>(shm::ClassKind::Actor);
   const std::size_t split = is_actor ? text.rfind("\n") : std::string::npos;
   const std::string demand_text = is_actor ? text.substr(0, split) : text;
@@ -193,7 +198,8 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
        shm::Address::unpack(creation).slot / shm::kRecordsPerSegment >= shm::kSegmentsMax)) {
     return refuse(message, wire::Status::Invalid, "the creation of the actor is no record");
   }
-  const auto retries = static_cast<int>(static_cast<std::int64_t>(message.d));
+  const auto retries = static_cast<int>(static_cast<std::uint32_t>(message.d));
+  const bool out_of_order = message.d & wire::kOutOfOrder;
   message.text_size = 0;
   if (!is_actor) {
     if (const auto known = task_classes_.find(demand_text); known != task_classes_.end()) {
@@ -214,6 +220,8 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   shm::SchedulingClass& cls = memory_.scheduling_class(*id);
   cls.attention.store(1);
   cls.creation.store(creation);
+  cls.out_of_order = out_of_order;
+  copy_text(cls.groups, groups);
   copy_text(cls.name, is_actor ? text.substr(split + 1) : demand.describe());
   copy_text(cls.demand_text, demand_text);
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
@@ -224,6 +232,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     actor.max_restarts = restarts;
     actor.max_task_retries = retries;
     actor.demand = demand;
+    actor.one_by_one = groups.empty() && !out_of_order;
   }
   rejected_.clear();
   step(core::ClassOpened{{*id}, is_actor ? core::ClassKind::Actor : core::ClassKind::Task, demand});

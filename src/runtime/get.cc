@@ -54,7 +54,7 @@ class Blocked {
           std::size_t needed, bool ends_by_itself)
       : process_(process),
         note_(process.this_ledger().shared().wait),
-        in_task_(runtime::current_frame() != nullptr) {
+        in_task_(runtime::current_frame() != nullptr && !runtime::is_one_of_several()) {
     for (std::size_t i = 0; i < std::min<std::size_t>(refs.size(), shm::kWaitsListed); ++i)
       note_.record[i].store(runtime::to_shm(refs[i].address).packed(), std::memory_order_relaxed);
     note_.count.store(static_cast<std::uint32_t>(refs.size()), std::memory_order_relaxed);

@@ -8,6 +8,7 @@
 #include "mobula/detail/callback.h"
 #include "mobula/detail/runtime.h"
 #include "mobula/options.h"
+#include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
@@ -62,10 +63,6 @@ void refuse_unbuilt(const ActorOptions& options) {
   if (options.lifetime != Lifetime::NonDetached) throw_not_built("ActorOptions.lifetime");
   if (options.recovery != Recovery::None) throw_not_built("ActorOptions.recovery");
   if (options.checkpoint_every != 0) throw_not_built("ActorOptions.checkpoint_every");
-  if (options.max_concurrency != 1) throw_not_built("ActorOptions.max_concurrency");
-  if (!options.concurrency_groups.empty()) throw_not_built("ActorOptions.concurrency_groups");
-  if (options.allow_out_of_order_execution)
-    throw_not_built("ActorOptions.allow_out_of_order_execution");
   if (options.get_if_exists) throw_not_built("ActorOptions.get_if_exists");
   if (options.max_pending_calls != -1) throw_not_built("ActorOptions.max_pending_calls");
   if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
@@ -73,7 +70,6 @@ void refuse_unbuilt(const ActorOptions& options) {
 }
 
 void refuse_unbuilt(const CallOptions& options) {
-  if (!options.concurrency_group.empty()) throw_not_built("CallOptions.concurrency_group");
   if (options.max_task_retries) throw_not_built("CallOptions.max_task_retries");
   if (options.deadline) throw_not_built("CallOptions.deadline");
 }
@@ -314,12 +310,14 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
                        void* context) {
   if (options) refuse_unbuilt(*options);
   Process& process = runtime::require_process();
-  Ledger& ledger = process.this_ledger();
   shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
+  const std::int32_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
+  Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Unsubmitted guard(ledger, address);
   Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
   record.scheduling_class = actor.actor_class;
+  record.retries = group;
   place_arguments(ledger, record, {writer, bytes, again, context},
                   options && !options->name.empty() ? &options->name : nullptr);
   guard.submitted();

@@ -31,7 +31,9 @@ enum class Kind : std::uint32_t {
   LeaseLedger,  // -> a participant
   LeaseSegment,  // a participant -> a segment
   LeaseHolds,  // a number of the segment in the process's hold table -> a segment
-  OpenClass,  // a ClassKind, text: demand, then name; c creation record -> a class
+  // a ClassKind -> a class. Of an actor: b max_restarts, c creation record, d max_task_retries and
+  // kOutOfOrder, text: demand, then name, 0, groups of threads. Of tasks: text: demand
+  OpenClass,
   OpenRing,  // a participant, b class -> c heap offset of the ring
   GrowRing,  // c ring, a entries -> c heap offset of the storage
   LeaseExtent,  // c size, d block size, b kHoldsRefs or 0 -> a extent
@@ -61,6 +63,7 @@ enum class Status : std::uint32_t {
   ObjectLost
 };
 
+inline constexpr std::uint64_t kOutOfOrder = std::uint64_t{1} << 32;
 inline constexpr std::uint64_t kStartLogs = 1;  // the driver wants the workers' output
 inline constexpr std::uint64_t kStartLimitsMemory = 2;  // workers may use "memory", and no more
 inline constexpr double kThresholdOne = 1e6;
