@@ -518,6 +518,26 @@ TEST_CASE("calls of one group run in their caller's order, and do not wait for a
   CHECK(mobula::get(hall.call<&Hall::all>(), 20s).size() == 1000);
 }
 
+TEST_CASE("the order of calls holds when they have waited for a restart") {
+  const int calls = 200;
+  std::vector<int> expected(calls);
+  std::iota(expected.begin(), expected.end(), 0);
+  const auto hall = actor<Hall>.with({.max_restarts = 3, .concurrency_groups = {{"io", 1}}})();
+  const auto io = hall.with({.concurrency_group = "io"});
+  for (int life = 0; life < 3; ++life) {
+    // These stop at another place of the ring's storage in each life.
+    for (int i = 0; i < 100 + 50 * life; ++i)
+      CHECK(mobula::get(io.call<&Hall::notes>(i), 20s) == i);
+
+    const int pid = mobula::get(io.call<&Hall::process>(), 20s);
+    ::kill(pid, SIGKILL);
+    CHECK(eventually(10s, [&] { return is_gone(pid); }));
+    for (int i = 0; i < calls; ++i) io.call<&Hall::notes>(i);
+
+    CHECK(mobula::get(io.call<&Hall::all>(), 20s) == expected);
+  }
+}
+
 TEST_CASE("calls in all threads of an actor submit, wait, answer later, and know who they are") {
   const auto hall = actor<Hall>.with({.max_concurrency = 4})();
   const int n = scaled(500, 60);

@@ -88,11 +88,17 @@ shm::State CallThreads::state_of(shm::Address address) const {
                                                             : shm::State::Free;
 }
 
+std::uint64_t& CallThreads::seen_in(const shm::RingHeader& ring) {
+  const auto [at, fresh] = seen_.try_emplace(&ring, 0);
+  if (fresh) at->second = ring.tail.load(std::memory_order_acquire);
+  return at->second;
+}
+
 bool CallThreads::has_work() {
   for (std::uint64_t at = class_.rings.load(std::memory_order_acquire); at != 0;) {
     auto& ring = *reinterpret_cast<shm::RingHeader*>(process_.memory().heap(at));
     at = ring.next.load(std::memory_order_acquire);
-    const std::uint64_t seen = seen_[&ring];
+    const std::uint64_t seen = seen_in(ring);
     if (seen >= ring.head.load(std::memory_order_acquire)) continue;
     const auto address = shm::Address::unpack(
         shm::ring::entry(process_.memory(), ring, seen).load(std::memory_order_relaxed));

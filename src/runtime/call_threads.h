@@ -62,6 +62,8 @@ class CallThreads {
   template <class Run>
   void give(shm::Address address, const Run& run);
   void queue(shm::Address address, Group& group);
+  // The next entry to look at. A ring may have served an earlier life, or another class.
+  std::uint64_t& seen_in(const shm::RingHeader& ring);
   void follow(shm::RingHeader& ring, std::uint64_t seen);
   [[noreturn]] void serve(Group& group);
 
@@ -69,7 +71,7 @@ class CallThreads {
   shm::SchedulingClass& class_;
   const bool out_of_order_;
   std::vector<std::unique_ptr<Group>> groups_;  // none: the actor's own thread runs all
-  std::unordered_map<const shm::RingHeader*, std::uint64_t> seen_;  // the next entry to look at
+  std::unordered_map<const shm::RingHeader*, std::uint64_t> seen_;
   std::vector<shm::Address> passed_;  // that waited when they were looked at, out of order
   std::atomic<std::uint32_t> handed_over_{0};
 };
@@ -80,7 +82,7 @@ bool CallThreads::hand_over(const Run& run) {
   for (std::uint64_t at = class_.rings.load(std::memory_order_acquire); at != 0;) {
     auto& ring = *reinterpret_cast<shm::RingHeader*>(process_.memory().heap(at));
     at = ring.next.load(std::memory_order_acquire);
-    std::uint64_t& seen = seen_[&ring];
+    std::uint64_t& seen = seen_in(ring);
     const std::uint64_t head = ring.head.load(std::memory_order_acquire);
     for (; seen < head; ++seen) {
       const auto address = shm::Address::unpack(

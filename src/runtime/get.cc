@@ -186,6 +186,10 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   return {value.data, size, std::move(value.pin)};
 }
 
+bool is_final(RefAddress ref) {
+  return is_final(runtime::require_process().memory().record(ref.slot));
+}
+
 std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t num_returns,
                                    std::optional<Duration> timeout) {
   Process& process = runtime::require_process();
