@@ -116,3 +116,33 @@ function(mobula_add_scenario name)
     mobula_sanitize_test(scenario.${name} ${target})
   endif()
 endfunction()
+
+# mobula_add_coroutine_program(TARGET FILE): FILE uses mobula/coroutine.h. Where g++ is too old for
+# that, clang builds this one program; where that is missing too, there is no such target.
+function(mobula_add_coroutine_program target file)
+  set(includes ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU" OR CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+    add_executable(${target} ${file})
+    mobula_compile_options(${target})
+    target_link_libraries(${target} PRIVATE mobula doctest::doctest)
+    target_include_directories(${target} PRIVATE ${includes})
+    add_dependencies(${target} mobula-node)
+    return()
+  endif()
+  find_program(MOBULA_COROUTINE_COMPILER clang++-19)
+  if(NOT MOBULA_COROUTINE_COMPILER)
+    message(STATUS "${target} is not built: g++ before 13 miscompiles coroutines, and clang++-19 is missing")
+    return()
+  endif()
+  set(program ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${target})
+  list(TRANSFORM includes PREPEND -I)
+  add_custom_command(OUTPUT ${program}
+    COMMAND ${CMAKE_CXX_COMPILER_LAUNCHER} ${MOBULA_COROUTINE_COMPILER} -std=c++20 -O1
+      -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror
+      ${includes} -MD -MF ${target}.d -MT ${program} -c ${file} -o ${target}.o
+    COMMAND ${MOBULA_COROUTINE_COMPILER} ${target}.o $<TARGET_FILE:mobula> -pthread -o ${program}
+    DEPENDS ${file} mobula DEPFILE ${target}.d
+    COMMENT "Building ${target} by clang" VERBATIM)
+  add_custom_target(${target} ALL DEPENDS ${program})
+  add_dependencies(${target} mobula-node)
+endfunction()

@@ -28,8 +28,6 @@ if(header_sources)
   add_library(public_headers OBJECT ${header_sources})
   mobula_compile_options(public_headers)
   target_include_directories(public_headers PRIVATE ${PROJECT_SOURCE_DIR}/include)
-  # mobula/coroutine.h warns by #warning under compilers that miscompile coroutines.
-  target_compile_options(public_headers PRIVATE -Wno-error=cpp)
 endif()
 
 # A stranger's project. It would have to link the sanitizer too, so plain builds only.

@@ -5,10 +5,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -169,6 +171,62 @@ struct Board {
   }
 };
 
+// Several threads run its calls: what they share is guarded.
+struct Hall {
+  std::mutex mutex;
+  std::vector<int> order;
+  std::set<std::thread::id> threads;
+  int inside = 0;
+  int most_inside = 0;
+
+  int process() const { return ::getpid(); }
+  int passes(const std::string& gate, int k) {
+    {
+      const std::lock_guard lock(mutex);
+      most_inside = std::max(most_inside, ++inside);
+      threads.insert(std::this_thread::get_id());
+    }
+    wait_at_gate(gate);
+    const std::lock_guard lock(mutex);
+    --inside;
+    return k;
+  }
+  int notes(int k) {
+    const std::lock_guard lock(mutex);
+    order.push_back(k);
+    return k;
+  }
+  // Submits, waits and asks who it is, like any task.
+  int works(int k) {
+    const mobula::TaskInfo me = mobula::this_task();
+    const int value = mobula::get(remote<twice>(k));
+    return me.name.find("works") != std::string::npos && !me.actor_id.empty() ? value : -1;
+  }
+  int asks_itself(const ActorHandle<Hall>& self, int k) {
+    return mobula::get(self.call<&Hall::works>(k));
+  }
+  void later(Reply<int> reply, const Ref<int>& ref) {
+    mobula::then(
+        ref, [reply = std::move(reply)](Result<int> value) mutable { reply.set(value.value()); });
+  }
+  int entered() {
+    const std::lock_guard lock(mutex);
+    return inside;
+  }
+  int most() {
+    const std::lock_guard lock(mutex);
+    return most_inside;
+  }
+  int threads_seen() {
+    const std::lock_guard lock(mutex);
+    return static_cast<int>(threads.size());
+  }
+  std::vector<int> all() {
+    const std::lock_guard lock(mutex);
+    return order;
+  }
+};
+
 int then_in_a_task(int n) {
   std::atomic<int> sum{0};
   std::atomic<int> ran{0};
@@ -185,6 +243,7 @@ int then_in_a_task(int n) {
 }  // namespace exec
 
 using exec::Board;
+using exec::Hall;
 
 TEST_CASE("a call is answered when its Reply is, by a later call") {
   const auto board = actor<Board>();
@@ -423,6 +482,157 @@ TEST_CASE("what waits for a ref dies with its process, and nothing of it is left
     const auto records = mobula::memory_report().records;
     return records.waiting + records.ready + records.running == 0;
   }));
+}
+
+TEST_CASE("max_concurrency calls of an actor run beside each other, and no more") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto hall = actor<Hall>.with({.max_concurrency = 3, .concurrency_groups = {{"look", 1}}})();
+  std::vector<Ref<int>> refs;
+  for (int i = 0; i < 10; ++i) refs.push_back(hall.call<&Hall::passes>(gate, i));
+  const auto looking = hall.with({.concurrency_group = "look"});
+
+  CHECK(eventually(20s, [&] { return mobula::get(looking.call<&Hall::entered>(), 20s) == 3; }));
+  open_gate(gate);
+
+  for (int i = 0; i < 10; ++i) CHECK(mobula::get(refs[static_cast<std::size_t>(i)], 20s) == i);
+  CHECK(mobula::get(hall.call<&Hall::most>(), 20s) == 3);
+  CHECK(mobula::get(hall.call<&Hall::threads_seen>(), 20s) == 3);
+}
+
+TEST_CASE("calls of one group run in their caller's order, and do not wait for another group") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto hall = actor<Hall>.with({.concurrency_groups = {{"io", 1}, {"compute", 2}}})();
+  const auto io = hall.with({.concurrency_group = "io"});
+  const Ref<int> blocks = hall.call<&Hall::passes>(gate, 1);
+  for (int i = 0; i < 500; ++i) hall.call<&Hall::notes>(-1);  // behind it
+
+  for (int i = 0; i < 500; ++i) io.call<&Hall::notes>(i);
+
+  std::vector<int> expected(500);
+  std::iota(expected.begin(), expected.end(), 0);
+  CHECK(mobula::get(io.call<&Hall::all>(), 20s) == expected);
+  open_gate(gate);
+  CHECK(mobula::get(blocks, 20s) == 1);
+  CHECK(mobula::get(hall.call<&Hall::all>(), 20s).size() == 1000);
+}
+
+TEST_CASE("the order of calls holds when they have waited for a restart") {
+  const int calls = 200;
+  std::vector<int> expected(calls);
+  std::iota(expected.begin(), expected.end(), 0);
+  const auto hall = actor<Hall>.with({.max_restarts = 3, .concurrency_groups = {{"io", 1}}})();
+  const auto io = hall.with({.concurrency_group = "io"});
+  for (int life = 0; life < 3; ++life) {
+    // These stop at another place of the ring's storage in each life.
+    for (int i = 0; i < 100 + 50 * life; ++i)
+      CHECK(mobula::get(io.call<&Hall::notes>(i), 20s) == i);
+
+    const int pid = mobula::get(io.call<&Hall::process>(), 20s);
+    ::kill(pid, SIGKILL);
+    CHECK(eventually(10s, [&] { return is_gone(pid); }));
+    for (int i = 0; i < calls; ++i) io.call<&Hall::notes>(i);
+
+    CHECK(mobula::get(io.call<&Hall::all>(), 20s) == expected);
+  }
+}
+
+TEST_CASE("calls in all threads of an actor submit, wait, answer later, and know who they are") {
+  const auto hall = actor<Hall>.with({.max_concurrency = 4})();
+  const int n = scaled(500, 60);
+  std::vector<Ref<int>> refs;
+  for (int i = 0; i < n; ++i) {
+    refs.push_back(hall.call<&Hall::works>(i));
+    refs.push_back(hall.call<&Hall::later>(remote<exec::twice>(i)));
+  }
+
+  for (int i = 0; i < 2 * n; ++i)
+    REQUIRE(mobula::get(refs[static_cast<std::size_t>(i)], 30s) == i / 2 * 2);
+  CHECK(mobula::get(hall.call<&Hall::asks_itself>(hall, 4), 20s) == 8);
+}
+
+TEST_CASE("out of order, a call that waits for its argument holds back nobody") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  for (const int threads : {1, 2}) {
+    const auto hall =
+        actor<Hall>.with({.max_concurrency = threads, .allow_out_of_order_execution = true})();
+    const Ref<int> argument = remote<exec::at_gate>(gate + std::to_string(threads), 7);
+    const Ref<int> waits = hall.call<&Hall::notes>(argument);
+
+    const Ref<int> passes = hall.call<&Hall::notes>(1);
+
+    CHECK(mobula::get(passes, 20s) == 1);
+    open_gate(gate + std::to_string(threads));
+    CHECK(mobula::get(waits, 20s) == 7);
+    CHECK(mobula::get(hall.call<&Hall::all>(), 20s) == std::vector<int>{1, 7});
+  }
+}
+
+TEST_CASE("a call that no thread has begun is cancelled, killed and restarted like a queued one") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto hall = actor<Hall>.with(
+      {.max_restarts = 1, .max_concurrency = 2, .concurrency_groups = {{"look", 1}}})();
+  const auto looking = hall.with({.concurrency_group = "look"});
+  const std::vector<Ref<int>> running{hall.call<&Hall::passes>(gate, 1),
+                                      hall.call<&Hall::passes>(gate, 2)};
+  std::vector<Ref<int>> queued;
+  for (int i = 0; i < 100; ++i) queued.push_back(hall.call<&Hall::notes>(i));
+  CHECK(eventually(20s, [&] { return mobula::get(looking.call<&Hall::entered>(), 20s) == 2; }));
+
+  CHECK(mobula::cancel(queued[0]));
+  CHECK_THROWS_AS(mobula::get(queued[0], 1s), mobula::TaskCancelledError);  // while others run
+  ::kill(mobula::get(looking.call<&Hall::process>(), 20s), SIGKILL);
+
+  for (const Ref<int>& ref : running)
+    CHECK_THROWS_AS(mobula::get(ref, 20s), mobula::ActorUnavailableError);
+  for (int i = 1; i < 100; ++i) CHECK(mobula::get(queued[static_cast<std::size_t>(i)], 20s) == i);
+  const std::string other = scratch.file("other");
+  const Ref<int> blocked[] = {hall.call<&Hall::passes>(other, 1),
+                              hall.call<&Hall::passes>(other, 2)};
+  const Ref<int> never = hall.call<&Hall::notes>(1000);
+  CHECK(eventually(20s, [&] { return mobula::get(looking.call<&Hall::entered>(), 20s) == 2; }));
+  mobula::kill(hall);
+  for (const Ref<int>& ref : blocked)
+    CHECK_THROWS_AS(mobula::get(ref, 20s), mobula::ActorDiedError);
+  CHECK_THROWS_AS(mobula::get(never, 20s), mobula::ActorDiedError);
+}
+
+TEST_CASE("an actor of several threads ends with its last handle, when its calls are done") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  int pid = 0;
+  Ref<int> last;
+  {
+    const auto hall = actor<Hall>.with({.max_concurrency = 2})();
+    pid = mobula::get(hall.call<&Hall::process>(), 20s);
+    last = hall.call<&Hall::passes>(gate, 3);
+  }
+  std::this_thread::sleep_for(30ms);
+  CHECK(!is_gone(pid));
+
+  open_gate(gate);
+
+  CHECK(mobula::get(last, 20s) == 3);
+  CHECK(eventually(10s, [&] { return is_gone(pid); }));
+}
+
+TEST_CASE("numbers of threads and names of groups that make no sense are refused at the call") {
+  const auto refused = [](mobula::ActorOptions options) {
+    CHECK_THROWS_AS(actor<Hall>.with(std::move(options))(), mobula::Error);
+  };
+  refused({.max_concurrency = 0});
+  refused({.max_concurrency = 1001});
+  refused({.concurrency_groups = {{"", 1}}});
+  refused({.concurrency_groups = {{"io", 0}}});
+  refused({.concurrency_groups = {{"a=b", 1}}});
+  refused({.concurrency_groups = {{std::string(300, 'x'), 1}}});
+  const auto hall = actor<Hall>.with({.concurrency_groups = {{"io", 1}}})();
+  CHECK_THROWS_AS(hall.with({.concurrency_group = "oi"}).call<&Hall::most>(), mobula::Error);
+  CHECK_THROWS_AS(actor<Hall>().with({.concurrency_group = "io"}).call<&Hall::most>(),
+                  mobula::Error);
 }
 
 int main(int argc, char** argv) {

@@ -2,8 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
-#include <map>
-#include <stdexcept>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +43,25 @@ class Shop {
 };
 // [/then]
 
+// [index]
+class Index {
+ public:
+  std::size_t add(const std::string& word) {
+    const std::lock_guard lock(mutex_);
+    words_.push_back(word);
+    return words_.size();
+  }
+  std::size_t size() {
+    const std::lock_guard lock(mutex_);
+    return words_.size();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::string> words_;
+};
+// [/index]
+
 int main(int argc, char** argv) {
   const mobula::Session session(argc, argv);
   // [receive]
@@ -54,6 +72,13 @@ int main(int argc, char** argv) {
   // [/receive]
   const auto shop = mobula::actor<Shop>();
   const int sold = mobula::get(shop.call<&Shop::order>("lamp"));
+  // [threads]
+  const auto index =
+      mobula::actor<Index>.with({.max_concurrency = 4, .concurrency_groups = {{"status", 1}}})();
+  for (int i = 0; i < 100; ++i) index.call<&Index::add>("word");  // four at a time
+  const auto status = index.with({.concurrency_group = "status"});
+  const std::size_t so_far = mobula::get(status.call<&Index::size>());  // waits for none of them
+  // [/threads]
   std::printf("%s, sold for %d\n", text.c_str(), sold);
-  return text == "hello" && sold == 40 ? 0 : 1;
+  return text == "hello" && sold == 40 && so_far <= 100 ? 0 : 1;
 }

@@ -50,9 +50,9 @@ struct ActorOptions {
       0;  // further attempts of a call that a crash interrupted (needs max_restarts)
   Recovery recovery = Recovery::None;  // Replay: not built yet
   std::uint64_t checkpoint_every = 0;  // not built yet
-  int max_concurrency = 1;  // not built yet
-  std::map<std::string, int> concurrency_groups = {};  // not built yet
-  bool allow_out_of_order_execution = false;  // not built yet
+  int max_concurrency = 1;  // threads that run its calls; above 1 these must guard its state
+  std::map<std::string, int> concurrency_groups = {};  // further threads, by CallOptions' name
+  bool allow_out_of_order_execution = false;  // a call that waits does not hold back later ones
   std::optional<double> num_cpus = {};  // held for the actor's life; default 0
   std::optional<double> num_gpus = {};
   std::optional<double> memory = {};
@@ -69,7 +69,7 @@ struct ActorOptions {
 // Of one call of an actor.
 struct CallOptions {
   std::string name = {};  // shown in errors and tools instead of the method's
-  std::string concurrency_group = {};  // not built yet
+  std::string concurrency_group = {};  // whose threads run it; empty: those of max_concurrency
   std::optional<int> max_task_retries = {};  // not built yet
   std::optional<Duration> deadline = {};  // from the call on, as in TaskOptions
   std::size_t max_unread = 1024;  // as in TaskOptions

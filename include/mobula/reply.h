@@ -75,6 +75,7 @@ class Reply {
   }
 
   explicit operator bool() const noexcept { return call_ != nullptr; }  // still to be answered
+  detail::OpenCall* for_library() const { return require(); }
 
  private:
   struct Drop {

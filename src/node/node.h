@@ -85,6 +85,7 @@ class Node {
     std::uint32_t worker = shm::kNone;
     bool dead = false;
     bool ending = false;  // its last handle is gone
+    bool one_by_one = true;  // one thread runs its calls, in order
   };
 
   bool start(const wire::Message& message);

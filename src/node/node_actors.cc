@@ -268,7 +268,9 @@ void Node::look_for_deadlocks() {
     if (worker.blocked) processes.blocked.push_back(process);
   }
   for (const auto& [id, actor] : actors_) {
-    if (!actor.dead && actor.worker != shm::kNone) processes.actors.emplace(id, actor.worker);
+    // What a call waits for is known only where one thread takes them in order.
+    if (!actor.dead && actor.worker != shm::kNone && actor.one_by_one)
+      processes.actors.emplace(id, actor.worker);
   }
   for (const WaitSurvey::Deadlock& found : waits_->look(processes)) {
     if (found.holder != shm::kNone) {

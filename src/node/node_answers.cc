@@ -155,6 +155,8 @@ void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
   cls.restarts.store(0);
   cls.death = {};
   cls.pending_calls_max = -1;
+  cls.out_of_order = 0;
+  copy_text(cls.groups, "");
   copy_text(cls.name, "");
   copy_text(cls.given_name, "");
   copy_text(cls.demand_text, "");
@@ -201,13 +203,15 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
       full_name(wire::field(fields, wire::kActorName), wire::field(fields, wire::kActorNamespace));
   const std::string pending_calls(wire::field(fields, wire::kActorPendingCalls));
   const std::string type(wire::field(fields, wire::kActorType));
+  const std::string groups(wire::field(fields, wire::kActorGroups));
   const auto restarts = static_cast<int>(message.b);
   const std::uint64_t creation = message.c;
   if (is_actor &&
       shm::Address::unpack(creation).slot / shm::kRecordsPerSegment >= shm::kSegmentsMax) {
     return refuse(message, wire::Status::Invalid, "the creation of the actor is no record");
   }
-  const auto retries = static_cast<int>(static_cast<std::int64_t>(message.d));
+  const auto retries = static_cast<int>(static_cast<std::uint32_t>(message.d));
+  const bool out_of_order = message.d & wire::kOutOfOrder;
   message.text_size = 0;
   if (!is_actor) {
     if (const auto known = task_classes_.find(demand_text); known != task_classes_.end()) {
@@ -234,6 +238,8 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   shm::SchedulingClass& cls = memory_.scheduling_class(*id);
   cls.attention.store(1);
   cls.creation.store(creation);
+  cls.out_of_order = out_of_order;
+  copy_text(cls.groups, groups);
   cls.pending_calls_max = is_actor ? std::atoi(pending_calls.c_str()) : -1;
   copy_text(cls.name, is_actor ? actor_class : demand.describe());
   copy_text(cls.given_name, is_actor ? name.name : "");
@@ -247,6 +253,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     actor.max_task_retries = retries;
     actor.demand = demand;
     actor.type = std::strtoull(type.c_str(), nullptr, 10);
+    actor.one_by_one = groups.empty() && !out_of_order;
   }
   rejected_.clear();
   // In local mode an actor is judged by its demand, and no process is to be started for it.

@@ -21,6 +21,7 @@ namespace {
 thread_local Frame* innermost = nullptr;
 thread_local std::uint32_t help_class = shm::kNone;
 thread_local const char* stack_limit = nullptr;
+thread_local bool one_of_several = false;
 
 void* actor_instance = nullptr;
 void (*destroy_actor)(void*) = nullptr;
@@ -746,6 +747,8 @@ void throw_failure(Process& process, shm::Record& record) {
 
 void set_help_class(std::uint32_t scheduling_class) { help_class = scheduling_class; }
 void set_stack_limit(const char* lowest) { stack_limit = lowest; }
+void set_one_of_several() { one_of_several = true; }
+bool is_one_of_several() { return one_of_several; }
 
 }  // namespace runtime
 

@@ -127,6 +127,9 @@ std::string task_name(Process& process, shm::Record& record);
 // Set by a worker at its start: the class whose tasks, and those that demand no more, it may run
 // while it waits (kNone: none, as in an actor).
 void set_help_class(std::uint32_t scheduling_class);
+// Set by each thread of an actor that has several: when one waits, the CPU is the others'.
+void set_one_of_several();
+bool is_one_of_several();
 void set_stack_limit(const char* lowest);  // below it no further task is run in place
 
 }  // namespace mobula::runtime

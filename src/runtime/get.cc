@@ -63,7 +63,7 @@ class Blocked {
           std::size_t needed, bool ends_by_itself)
       : process_(process),
         note_(process.this_ledger().shared().wait),
-        in_task_(runtime::current_frame() != nullptr) {
+        in_task_(runtime::current_frame() != nullptr && !runtime::is_one_of_several()) {
     for (std::size_t i = 0; i < std::min<std::size_t>(refs.size(), shm::kWaitsListed); ++i)
       note_.record[i].store(runtime::to_shm(refs[i].address).packed(), std::memory_order_relaxed);
     note_.count.store(static_cast<std::uint32_t>(refs.size()), std::memory_order_relaxed);
@@ -200,6 +200,10 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   const std::uint64_t size =
       (record.flags & shm::flag::kResultHasRefs) ? runtime::size_without_refs(value) : value.size;
   return {value.data, size, std::move(value.pin)};
+}
+
+bool is_final(RefAddress ref) {
+  return is_final(runtime::require_process().memory().record(ref.slot));
 }
 
 std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t num_returns,

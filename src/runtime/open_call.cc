@@ -175,6 +175,19 @@ void run_on_cancel(OpenCall* call, std::unique_ptr<Callback> callback) {
   ring(shared.bell);
 }
 
+bool on_callback_thread() { return runtime::require_process().callbacks().runs_here(); }
+
+void run_in_call(OpenCall* call, Callback& body) {
+  call->keep();  // it may be answered in there
+  {
+    runtime::Frame frame(call->process.this_ledger(), call->record, call->address);
+    frame.children = call->children;
+    body.run();
+    call->children = frame.children;
+  }
+  call->let_go();
+}
+
 void throw_no_reply() {
   throw Error("the Reply is empty: it was answered, or moved from; a call is answered once");
 }

@@ -32,6 +32,7 @@ struct OpenCall {
   void answer(const std::function<void(Execution&)>& place);
   bool cancelled() const;
   std::string name() const;
+  void keep() noexcept { holders_.fetch_add(1, std::memory_order_relaxed); }
   void let_go() noexcept;
 
   runtime::Process& process;

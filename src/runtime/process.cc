@@ -11,6 +11,7 @@
 #include <cstdio>
 
 #include "mobula/detail/runtime.h"
+#include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
 #include "runtime/errors.h"
 #include "runtime/ledger.h"
@@ -364,11 +365,13 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
   message.a = static_cast<std::uint32_t>(shm::ClassKind::Actor);
   message.b = static_cast<std::uint32_t>(options.max_restarts);
   message.c = creation.packed();
-  message.d = static_cast<std::uint64_t>(static_cast<std::int64_t>(options.max_task_retries));
+  message.d = static_cast<std::uint32_t>(options.max_task_retries) |
+              (options.allow_out_of_order_execution ? wire::kOutOfOrder : 0);
   message.set_text(wire::join(
       {demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources),
        std::string(type.substr(0, kTypeNameShown)), options.name, options.namespace_,
-       std::to_string(options.max_pending_calls), std::to_string(detail::hash_text(type))}));
+       std::to_string(options.max_pending_calls), std::to_string(detail::hash_text(type)),
+       groups_text(options)}));
   daemon_.demand(message);
   return message.a;
 }

@@ -9,6 +9,7 @@
 #include "mobula/detail/runtime.h"
 #include "mobula/export.h"
 #include "mobula/options.h"
+#include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
@@ -74,16 +75,11 @@ void refuse_unbuilt(const ActorOptions& options) {
   if (options.lifetime != Lifetime::NonDetached) throw_not_built("ActorOptions.lifetime");
   if (options.recovery != Recovery::None) throw_not_built("ActorOptions.recovery");
   if (options.checkpoint_every != 0) throw_not_built("ActorOptions.checkpoint_every");
-  if (options.max_concurrency != 1) throw_not_built("ActorOptions.max_concurrency");
-  if (!options.concurrency_groups.empty()) throw_not_built("ActorOptions.concurrency_groups");
-  if (options.allow_out_of_order_execution)
-    throw_not_built("ActorOptions.allow_out_of_order_execution");
   if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
     throw_not_built("ActorOptions.runtime_env");
 }
 
 void refuse_unbuilt(const CallOptions& options) {
-  if (!options.concurrency_group.empty()) throw_not_built("CallOptions.concurrency_group");
   if (options.max_task_retries) throw_not_built("CallOptions.max_task_retries");
 }
 
@@ -393,8 +389,9 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
     check_unread(options->max_unread);
   }
   Process& process = runtime::require_process();
-  Ledger& ledger = process.this_ledger();
   shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
+  const std::int32_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
+  Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Unsubmitted guard(ledger, address);
   if (cls.pending_calls_max >= 0)
@@ -402,6 +399,7 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
   Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
   record.scheduling_class = actor.actor_class;
   if (options && options->deadline) set_deadline(record, *options->deadline);
+  record.retries = group;
   place_arguments(ledger, record, {writer, bytes, again, context},
                   options && !options->name.empty() ? &options->name : nullptr);
   if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <unordered_map>
 
 #include "core/memory_guard.h"
+#include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
@@ -76,6 +78,8 @@ class WorkerLoop {
       if (is_actor_) {
         process_.callbacks().run_here();
         construct(scheduling_class);
+        if (scheduling_class.groups[0] || scheduling_class.out_of_order)
+          threads_ = std::make_unique<CallThreads>(process_, scheduling_class);
       }
       work_for(cls, scheduling_class);
     }
@@ -84,7 +88,8 @@ class WorkerLoop {
  private:
   [[noreturn]] void leave(int code) {
     shm::crash_point(shm::CrashPoint::LeaveStarted);
-    destroy_instance();
+    // When the session is over, some may still run a method.
+    if (!threads_ || threads_->idle()) destroy_instance();
     ::fflush(nullptr);
     ::_exit(code);
   }
@@ -98,7 +103,7 @@ class WorkerLoop {
   bool may_leave(shm::SchedulingClass& cls) {
     return should_leave() &&
            (!is_actor_ || memory_.header().session_over.load(std::memory_order_relaxed) ||
-            (rings_empty(cls) && !owes_answers()));
+            (rings_empty(cls) && !owes_answers() && (!threads_ || threads_->idle())));
   }
 
   bool is_doomed(shm::SchedulingClass& cls) const {
@@ -198,6 +203,7 @@ class WorkerLoop {
 
   // Any record in the rings that could be claimed? A look only.
   bool has_work(shm::SchedulingClass& cls) {
+    if (threads_) return threads_->has_work();
     for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
       if (!ring.empty() && !(is_actor_ && head_waits(ring))) return true;
@@ -229,6 +235,7 @@ class WorkerLoop {
   bool run_ready(std::uint32_t id, shm::SchedulingClass& cls) {
     bool any = false;
     if (is_doomed(cls)) return false;  // nothing runs after kill() or exit_actor()
+    if (threads_) return threads_->hand_over([&](shm::Address address) { run_own(cls, address); });
     const std::uint64_t daemons = cls.rings.load(std::memory_order_acquire);
     for (std::uint64_t at = daemons; at != 0;) {
       auto& ring = *reinterpret_cast<shm::RingHeader*>(memory_.heap(at));
@@ -249,6 +256,15 @@ class WorkerLoop {
       at = ring.next.load(std::memory_order_acquire);
     }
     return any;
+  }
+
+  // Of an actor whose calls are handed over: what is left for its own thread.
+  void run_own(shm::SchedulingClass& cls, shm::Address address) {
+    if (is_killed(cls)) return;
+    shm::claim::intend(ledger_.shared(), address);
+    if (!shm::claim::take(memory_.record(address.slot), address, ledger_.participant()))
+      return shm::claim::forget(ledger_.shared());
+    run_one(cls, *reinterpret_cast<shm::RingHeader*>(memory_.heap(cls.rings.load())), address);
   }
 
   void run_one(shm::SchedulingClass& cls, shm::RingHeader& ring, shm::Address address) {
@@ -369,6 +385,7 @@ class WorkerLoop {
   shm::Process& shared_;
   Ledger& ledger_;
   bool is_actor_ = false;
+  std::unique_ptr<CallThreads> threads_;  // of an actor that has some, or is out of order
   // We run on its core: it goes on when we sleep, and our search would only hold it up. But one
   // that wakes us again and again is better off if the kernel sees both of us want to run, and
   // moves one to another core.

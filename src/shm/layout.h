@@ -262,6 +262,8 @@ struct alignas(kCacheLine) SchedulingClass {
       std::atomic<std::uint64_t> creation;  // actor: address of the record that creates it
   std::atomic<std::uint64_t> kill_request;  // actor
   std::atomic<std::uint32_t> restarts;
+  std::uint32_t out_of_order;  // actor, 1: calls that wait do not hold back later ones
+  char groups[256];  // actor: its threads, by group (runtime/call_threads.h); empty: one runs all
   DeathNote death;
   char name[96];  // class name of an actor, or the resources of a task class, for messages
   char given_name[104];  // actor: ActorOptions.name

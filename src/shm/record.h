@@ -188,7 +188,9 @@ struct alignas(kCacheLine) Record {
   // -- line 3: identity, and results that do not fit into result_word
   std::uint64_t parent;  // hash of the task that submitted this one
   std::uint64_t index;  // its how-manieth child
-  std::int32_t retries;  // allowed after the first attempt; -1: without end
+  // Allowed after the first attempt; -1: without end. Of a call: the number of its concurrency
+  // group (runtime/call_threads.h).
+  std::int32_t retries;
   std::uint32_t
       refs_released;  // how many refs of the result's table were given up while it is recycled
   std::uint64_t deadline;  // ns of the monotonic clock, when it is to have ended; 0: never

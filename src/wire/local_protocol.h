@@ -39,7 +39,8 @@ enum class Kind : std::uint32_t {
   LeaseSegment,  // a participant -> a segment
   LeaseStream,  // -> a stream
   LeaseHolds,  // a number of the segment in the process's hold table -> a segment
-  OpenClass,  // a ClassKind, c creation record, b restarts, d retries of calls, fields: demand;
+  OpenClass,  // a ClassKind, c creation record, b restarts, d retries of calls and kOutOfOrder,
+  // fields: demand;
   // of an actor its class, kActor... fields -> a class
   FindActor,  // b a free line of the hold table, c key of its class; fields: name, namespace
   // -> a class, c creation record, on which the line has a hold
@@ -93,6 +94,7 @@ enum class Status : std::uint32_t {
   Exists
 };
 
+inline constexpr std::uint64_t kOutOfOrder = std::uint64_t{1} << 32;
 inline constexpr std::uint64_t kStartLogs = 1;  // the driver wants the workers' output
 inline constexpr std::uint64_t kStartLimitsMemory = 2;  // workers may use "memory", and no more
 inline constexpr std::uint64_t kStartLocal = 4;  // the driver runs everything itself: no workers
@@ -109,6 +111,7 @@ inline constexpr std::size_t kActorName = 2;
 inline constexpr std::size_t kActorNamespace = 3;
 inline constexpr std::size_t kActorPendingCalls = 4;  // ActorOptions.max_pending_calls
 inline constexpr std::size_t kActorType = 5;  // key of its class
+inline constexpr std::size_t kActorGroups = 6;  // of threads (runtime/call_threads.h)
 
 // Progress is counted like a metric, in these cells of each process.
 inline constexpr std::uint32_t kProgress = 16;

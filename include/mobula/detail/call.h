@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,6 +27,15 @@ template <class... P>
 struct Parameters {
   static constexpr std::size_t kCount = sizeof...(P);
 };
+
+}  // namespace mobula::detail
+
+namespace mobula {
+template <class R>
+class Async;  // coroutine.h
+}
+
+namespace mobula::detail {
 
 // ---- Parameters: what is stored for each, and how it is handed to the function.
 
@@ -286,12 +296,20 @@ struct ResultOf {
   using type = std::remove_cvref_t<R>;
 };
 
-// What a caller of a method sees: a Reply<R> in front is no parameter, but the result.
+// What a caller of a method sees: a Reply<R> in front is no parameter, but the result; an Async<R>
+// becomes an R.
+enum class Answered { ByReturning, ByReply, ByCoroutine };
 template <class Params, class Result>
 struct CallShape {
   using R = typename ResultOf<Result>::type;
   using P = Params;
-  static constexpr bool kReplies = false;
+  static constexpr Answered kAnswered = Answered::ByReturning;
+};
+template <class Params, class A>
+struct CallShape<Params, Async<A>> {
+  using R = A;
+  using P = Params;
+  static constexpr Answered kAnswered = Answered::ByCoroutine;
 };
 template <class A, class... Rest, class Result>
 struct CallShape<Parameters<Reply<A>, Rest...>, Result> {
@@ -299,7 +317,7 @@ struct CallShape<Parameters<Reply<A>, Rest...>, Result> {
                 "mobula: a method that takes a Reply returns void; its result is the Reply's");
   using R = A;
   using P = Parameters<Rest...>;
-  static constexpr bool kReplies = true;
+  static constexpr Answered kAnswered = Answered::ByReply;
 };
 template <class M>
 using CallShapeOf = CallShape<typename Shape<M>::Params, typename Shape<M>::Result>;
@@ -330,16 +348,25 @@ void invoke_function(Execution& execution, Parameters<P...>*) {
 
 template <class T, auto M, class R, class... P>
 void invoke_method(Execution& execution, Parameters<P...>*) {
-  std::tuple<Parameter<P>...> parameters{Parameter<P>(execution)...};
+  using Read = std::tuple<Parameter<P>...>;
+  constexpr Answered kAnswered = CallShapeOf<decltype(M)>::kAnswered;
   T& object = *static_cast<T*>(Execution::instance());
-  if constexpr (CallShapeOf<decltype(M)>::kReplies) {
-    Reply<R> reply(execution.open_call());
-    std::apply([&](auto&... p) { (object.*M)(std::move(reply), p.pass()...); }, parameters);
+  if constexpr (kAnswered == Answered::ByCoroutine) {
+    // References among its parameters stay good: it goes on when we have returned.
+    const std::shared_ptr<Read> parameters(new Read{Parameter<P>(execution)...});
+    auto coroutine = std::apply([&](auto&... p) { return (object.*M)(p.pass()...); }, *parameters);
+    std::move(coroutine).begin(Reply<R>(execution.open_call()), parameters);
   } else {
-    give_result<R>(execution, [&]() -> decltype(auto) {
-      return std::apply([&](auto&... p) -> decltype(auto) { return (object.*M)(p.pass()...); },
-                        parameters);
-    });
+    Read parameters{Parameter<P>(execution)...};
+    if constexpr (kAnswered == Answered::ByReply) {
+      Reply<R> reply(execution.open_call());
+      std::apply([&](auto&... p) { (object.*M)(std::move(reply), p.pass()...); }, parameters);
+    } else {
+      give_result<R>(execution, [&]() -> decltype(auto) {
+        return std::apply([&](auto&... p) -> decltype(auto) { return (object.*M)(p.pass()...); },
+                          parameters);
+      });
+    }
   }
 }
 

@@ -36,4 +36,9 @@ void run_when_ready(RefAddress address, std::uint64_t session, std::unique_ptr<C
 void run_after(Duration delay, std::unique_ptr<Callback> callback);
 void run_on_cancel(OpenCall* call, std::unique_ptr<Callback> callback);
 
+// Is the calling thread the one that runs callbacks?
+bool on_callback_thread();
+// Runs a later part of an open call's method: this_task() in it is the call, which it may answer.
+void run_in_call(OpenCall* call, Callback& body);
+
 }  // namespace mobula::detail

@@ -150,6 +150,9 @@ Bytes get_bytes(RefAddress address, std::uint64_t session, std::optional<Duratio
 std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t num_returns,
                                    std::optional<Duration> timeout);
 
+// The record has its result or its error. Of a ref of the running session.
+bool is_final(RefAddress address);
+
 // ---- Streams.
 
 struct StreamAddress {

@@ -1,0 +1,262 @@
+// Methods that are coroutines, as a user meets them. Built by a compiler that does these right.
+#include "support/scenario.h"
+
+#include <chrono>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include "mobula/coroutine.h"
+#include "support/processes.h"
+#include "support/scratch.h"
+
+using namespace std::chrono_literals;
+using mobula::actor;
+using mobula::ActorHandle;
+using mobula::Async;
+using mobula::Ref;
+using mobula::remote;
+using mobula::test::eventually;
+using mobula::test::is_gone;
+using mobula::test::open_gate;
+using mobula::test::scaled;
+using mobula::test::Scratch;
+using mobula::test::wait_at_gate;
+
+namespace coro {
+
+int twice(int x) { return 2 * x; }
+void nothing() {}
+int at_gate(const std::string& gate, int value) {
+  wait_at_gate(gate);
+  return value;
+}
+int fails(const std::string& words) { throw std::invalid_argument(words); }
+
+struct Worker {
+  std::vector<std::string> seen;
+  int inside = 0;
+
+  int count() const { return inside; }
+  std::vector<std::string> all() const { return seen; }
+  int process() const { return ::getpid(); }
+
+  Async<int> waits_for(Ref<int> ref) {
+    ++inside;
+    const int value = co_await ref;
+    --inside;
+    co_return value + 1;
+  }
+  Async<int> loops(int n) {
+    int sum = 0;
+    for (int i = 0; i < n; ++i) sum += co_await remote<twice>(i);
+    co_return sum;
+  }
+  Async<void> notes(std::string word) {
+    co_await remote<nothing>();
+    seen.push_back(word);
+  }
+  // References and spans stay good until the end.
+  Async<long> sums(const std::string& word, std::span<const int> values) {
+    co_await mobula::sleep_for(5ms);
+    long sum = static_cast<long>(word.size());
+    for (const int value : values) sum += value;
+    co_return sum;
+  }
+  Async<int> at_once(int x) { co_return x; }
+  Async<int> inner(int depth) {
+    if (depth == 0) co_return co_await remote<twice>(1);
+    co_return co_await inner(depth - 1) + 1;
+  }
+  Async<int> catches_inner() {
+    try {
+      co_await throws_inside();
+    } catch (const mobula::TaskError& e) {
+      seen.push_back(e.message());
+    }
+    co_return 1;
+  }
+  Async<int> throws_inside() { co_return co_await remote<fails>("inside"); }
+  Async<int> throws(std::string words) {
+    co_await mobula::sleep_for(1ms);
+    throw std::out_of_range(words);
+  }
+  Async<std::string> all_of(std::vector<Ref<int>> refs) {
+    const std::vector<int> values = co_await mobula::when_all(refs);
+    const auto [a, b, none] =
+        co_await mobula::when_all(refs[0], remote<twice>(4), remote<nothing>());
+    static_cast<void>(none);
+    int sum = 0;
+    for (const int value : values) sum += value;
+    co_return std::to_string(sum) + " " + std::to_string(a) + " " + std::to_string(b);
+  }
+  Async<std::size_t> first_of(std::vector<Ref<int>> refs) {
+    const std::size_t first = co_await mobula::when_any(refs);
+    const std::size_t again = co_await mobula::when_any(refs[first], refs[0]);
+    co_return again == 0 ? first : 1000;
+  }
+  Async<long> sleeps(int ms) {
+    const auto begin = std::chrono::steady_clock::now();
+    co_await mobula::sleep_for(std::chrono::milliseconds(ms));
+    co_return std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::steady_clock::now() - begin)
+        .count();
+  }
+  Async<std::vector<std::string>> who() {
+    std::vector<std::string> ids{mobula::this_task().task_id};
+    co_await mobula::sleep_for(1ms);
+    ids.push_back(mobula::this_task().task_id);
+    co_await remote<twice>(1);
+    ids.push_back(mobula::this_task().task_id);
+    ids.push_back(mobula::this_task().name);
+    co_return ids;
+  }
+  Async<int> tidies_when_cancelled(Ref<int> ref) {
+    ++inside;
+    try {
+      co_await ref;
+    } catch (const mobula::TaskCancelledError&) {
+      seen.push_back(mobula::this_task().should_cancel() ? "cancelled" : "?");
+    }
+    --inside;
+    co_return 1;
+  }
+  Async<int> ping(ActorHandle<Worker> other, ActorHandle<Worker> self, int depth) {
+    if (depth == 0) co_return 0;
+    co_return co_await other.call<&Worker::ping>(self, other, depth - 1) + 1;
+  }
+  Async<int> same_thread() {
+    const auto thread = std::this_thread::get_id();
+    co_await remote<twice>(1);
+    co_return std::this_thread::get_id() == thread ? 1 : 0;
+  }
+};
+
+}  // namespace coro
+
+using coro::Worker;
+
+TEST_CASE("coroutines of an actor interleave where they wait") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto worker = actor<Worker>();
+  const Ref<int> value = remote<coro::at_gate>(gate, 41);
+  const int calls = scaled(1000, 100);
+  std::vector<Ref<int>> refs;
+  for (int i = 0; i < calls; ++i) refs.push_back(worker.call<&Worker::waits_for>(value));
+
+  CHECK(mobula::get(worker.call<&Worker::count>(), 20s) == calls);
+  CHECK(mobula::get(worker.call<&Worker::loops>(20), 20s) == 380);
+  open_gate(gate);
+
+  for (const Ref<int>& ref : refs) REQUIRE(mobula::get(ref, 20s) == 42);
+  CHECK(mobula::get(worker.call<&Worker::count>(), 20s) == 0);
+}
+
+TEST_CASE("a coroutine gives a value, nothing, or what it threw") {
+  const auto worker = actor<Worker>();
+
+  CHECK(mobula::get(worker.call<&Worker::at_once>(3), 20s) == 3);
+  mobula::get(worker.call<&Worker::notes>("a word"), 20s);
+  CHECK(mobula::get(worker.call<&Worker::all>(), 20s) == std::vector<std::string>{"a word"});
+  CHECK_THROWS_WITH_AS(mobula::get(worker.call<&Worker::throws>("why"), 20s),
+                       doctest::Contains("why"), mobula::TaskError);
+  CHECK(mobula::get(worker.call<&Worker::sums>(std::string(40, 'x'),
+                                               mobula::put(std::vector<int>(10'000, 2))),
+                    20s) == 20'040);
+}
+
+TEST_CASE("coroutines await each other, and errors pass through them") {
+  const auto worker = actor<Worker>();
+
+  CHECK(mobula::get(worker.call<&Worker::inner>(50), 20s) == 52);
+  CHECK(mobula::get(worker.call<&Worker::catches_inner>(), 20s) == 1);
+  CHECK(mobula::get(worker.call<&Worker::all>(), 20s) == std::vector<std::string>{"inside"});
+  const auto other = actor<Worker>();
+  CHECK(mobula::get(worker.call<&Worker::ping>(other, worker, 40), 20s) == 40);
+}
+
+TEST_CASE("a coroutine waits for all, for any, and for a time") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto worker = actor<Worker>();
+  const std::vector<Ref<int>> refs{remote<coro::at_gate>(gate, 1), remote<coro::twice>(5),
+                                   mobula::put(7)};
+
+  const Ref<std::string> all = worker.call<&Worker::all_of>(refs);
+  const std::size_t first = mobula::get(worker.call<&Worker::first_of>(refs), 20s);
+  CHECK((first == 1 || first == 2));
+  CHECK(mobula::get(worker.call<&Worker::sleeps>(30), 20s) >= 30);
+  CHECK_THROWS_AS(mobula::get(all, 0s), mobula::GetTimeoutError);
+  open_gate(gate);
+  CHECK(mobula::get(all, 20s) == "18 1 8");
+  CHECK_THROWS_AS(mobula::get(worker.call<&Worker::first_of>(std::vector<Ref<int>>()), 20s),
+                  mobula::TaskError);
+  CHECK_THROWS_AS(mobula::get(worker.call<&Worker::sleeps>(-1), 20s), mobula::TaskError);
+}
+
+TEST_CASE("a cancelled coroutine is told where it waits") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto worker = actor<Worker>();
+  const Ref<int> never = remote<coro::at_gate>(gate, 1);
+  const Ref<int> tidy = worker.call<&Worker::tidies_when_cancelled>(never);
+  const Ref<int> plain = worker.call<&Worker::waits_for>(never);
+  CHECK(mobula::get(worker.call<&Worker::count>(), 20s) == 2);
+
+  CHECK(mobula::cancel(tidy));
+  CHECK(mobula::cancel(plain));
+
+  CHECK_THROWS_AS(mobula::get(tidy, 20s), mobula::TaskCancelledError);
+  CHECK_THROWS_AS(mobula::get(plain, 20s), mobula::TaskCancelledError);
+  CHECK(mobula::get(worker.call<&Worker::all>(), 20s) == std::vector<std::string>{"cancelled"});
+  open_gate(gate);
+  mobula::get(never, 20s);
+  CHECK(mobula::get(worker.call<&Worker::loops>(5), 20s) == 20);  // the late wake-ups do no harm
+}
+
+TEST_CASE("this_task is the call in all parts of a coroutine, and one thread runs them") {
+  const auto worker = actor<Worker>();
+  const auto threaded = actor<Worker>.with({.max_concurrency = 3})();
+
+  const auto who = mobula::get(worker.call<&Worker::who>(), 20s);
+
+  CHECK(who[0] == who[1]);
+  CHECK(who[0] == who[2]);
+  CHECK(who[3].find("who") != std::string::npos);
+  CHECK(mobula::get(worker.call<&Worker::same_thread>(), 20s) == 1);
+  CHECK(mobula::get(threaded.call<&Worker::same_thread>(), 20s) == 1);
+  CHECK(mobula::get(threaded.call<&Worker::inner>(10), 20s) == 12);
+}
+
+TEST_CASE("an actor with coroutines under way ends when they have, or dies with them") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const Ref<int> value = remote<coro::at_gate>(gate, 1);
+  Ref<int> last;
+  int pid = 0;
+  {
+    const auto worker = actor<Worker>();
+    pid = mobula::get(worker.call<&Worker::process>(), 20s);
+    last = worker.call<&Worker::waits_for>(value);
+  }
+  const auto mortal = actor<Worker>();
+  const Ref<int> lost = mortal.call<&Worker::waits_for>(value);
+  CHECK(mobula::get(mortal.call<&Worker::count>(), 20s) == 1);
+
+  mobula::kill(mortal);
+  CHECK_THROWS_AS(mobula::get(lost, 20s), mobula::ActorDiedError);
+  CHECK(!is_gone(pid));
+  open_gate(gate);
+
+  CHECK(mobula::get(last, 20s) == 2);
+  CHECK(eventually(10s, [&] { return is_gone(pid); }));
+}
+
+int main(int argc, char** argv) {
+  return mobula::test::run_in_session(argc, argv,
+                                      {.num_cpus = 2, .object_store_memory = 256ULL << 20});
+}
