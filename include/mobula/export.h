@@ -92,7 +92,7 @@ template <class T, auto M>
 Export export_of_method() {
   using Info = Method<T, M>;
   return {&Info::info, ExportKind::Method,
-          signature_of<typename Info::Result>(static_cast<typename Info::S::Params*>(nullptr)),
+          signature_of<typename Info::Result>(static_cast<typename Info::S::P*>(nullptr)),
           type_name<T>()};
 }
 
@@ -169,7 +169,7 @@ auto submit_by_name(const Export& what, const TaskOptions* options, const Submit
     if constexpr (!kArgumentsFit<Parameters<P...>, A...>) {
       refuse_arguments<nullptr>(static_cast<Parameters<P...>*>(nullptr), &arguments...);
     }
-    return submit_arguments<P...>(*what.function, options, submit, arguments...);
+    return submit_arguments<P...>(*what.function, options, nullptr, submit, arguments...);
   }
 }
 

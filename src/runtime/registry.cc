@@ -162,7 +162,7 @@ void load_code(const std::string& search_path) {
 
 std::vector<std::string> function_names() {
   std::vector<std::string> names;
-  for (const auto& [key, entry] : registry()) {
+  for (const auto& [key, entry] : registry().functions) {
     names.push_back(hex(key));
     names.emplace_back(entry.info.name);
   }

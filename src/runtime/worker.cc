@@ -260,7 +260,7 @@ class WorkerLoop {
 
   // Of an actor whose calls are handed over: what is left for its own thread.
   void run_own(shm::SchedulingClass& cls, shm::Address address) {
-    if (is_killed(cls)) return;
+    if (is_doomed(cls)) return;
     shm::claim::intend(ledger_.shared(), address);
     if (!shm::claim::take(memory_.record(address.slot), address, ledger_.participant()))
       return shm::claim::forget(ledger_.shared());
