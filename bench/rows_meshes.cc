@@ -1,4 +1,6 @@
 // Rows about many actors: starting a thousand, and calling a hundred as one.
+#include <thread>
+
 #include "mobula/mobula.h"
 #include "row.h"
 #include "workloads.h"
@@ -46,7 +48,12 @@ void measure_creation(const Runs& runs) {
     get(members.ready());
     return seconds_since(start);
   };
-  runs.interleave(seconds, [&] {
+  const auto undisturbed = [&] {
+    while (memory_report().processes.size() > 10)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return seconds();
+  };
+  runs.interleave(undisturbed, [&] {
     const auto start = Clock::now();
     const SleepingProcesses processes(count);
     return seconds_since(start);

@@ -80,7 +80,10 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   repair_streams(process);
   for (const std::uint32_t p : participants) repair_claims(p, end, actor);
   republish_ready(process);
-  wake_everybody();
+  // Not for each of a thousand actors that end in peace. Threads of the user's own may have been at
+  // anything.
+  const bool in_peace = participants.size() == 1 && memory_.process(process).left.load() != 0;
+  if (!in_peace) wake_everybody();
   objects_.process_died(process);
   orphans_.push_back({process});
 }

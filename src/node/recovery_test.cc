@@ -48,7 +48,9 @@ struct World {
   Member join(shm::ProcessRole role) {
     const std::uint32_t process = *tables.open_process(role);
     const std::uint32_t participant = *tables.open_participant(process);
-    return {process, participant, *tables.lease_segment(participant)};
+    const std::uint32_t segment = *tables.lease_segment(participant);
+    memory.segment_ready(segment).store(shm::kRecordsPerSegment);  // as if it had used them all
+    return {process, participant, segment};
   }
   std::uint32_t open_class(shm::ClassKind kind) {
     const std::uint32_t id = *tables.open_class();

@@ -74,6 +74,7 @@ std::optional<std::uint32_t> Tables::open_process(shm::ProcessRole role) {
   p.tasks_failed.store(0);
   p.task_began.store(0);
   p.spent.store(0);
+  p.left.store(0);
   p.works_for.store(shm::kNone);
   p.tasks_done.store(0);
   for (auto& segment : p.hold_segments) segment.store(shm::kNone);

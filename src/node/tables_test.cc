@@ -7,6 +7,7 @@
 #include <set>
 
 #include "node/world_test.h"
+#include "shm/stream.h"
 
 namespace mobula::node {
 namespace {
@@ -102,16 +103,46 @@ TEST_CASE(
         41);
 }
 
-TEST_CASE(
-    "a leased segment can be written to its end by a process that could take no page itself") {
+TEST_CASE("the records that a leased segment is said to have can be written without a page fault") {
   World world;
   const std::uint32_t participant = *world.tables.open_participant(world.process());
-  const std::uint32_t segment = *world.tables.lease_segment(participant);
+  world.tables.prepare_segment();
+  const std::uint32_t first = *world.tables.lease_segment(participant);
+  const std::uint32_t prepared = *world.tables.lease_segment(participant);
+  CHECK(world.memory.segment_ready(first).load() == shm::kRecordsAtFirst);
+  CHECK(world.memory.segment_ready(prepared).load() == shm::kRecordsPerSegment);
 
-  std::vector<unsigned char> present(shm::kSegmentSize / shm::kPage);
-  REQUIRE(::mincore(world.memory.segment(segment), shm::kSegmentSize, present.data()) == 0);
-  CHECK(std::all_of(present.begin(), present.end(),
-                    [](unsigned char page) { return (page & 1) != 0; }));
+  for (const std::uint32_t segment : {first, prepared}) {
+    const std::size_t size = world.memory.segment_ready(segment).load() * shm::kRecordSize;
+    std::vector<unsigned char> present(size / shm::kPage);
+    REQUIRE(::mincore(world.memory.segment(segment), size, present.data()) == 0);
+    CHECK(std::all_of(present.begin(), present.end(),
+                      [](unsigned char page) { return (page & 1) != 0; }));
+  }
+}
+
+TEST_CASE("streams change hands with their numbers, and begin free") {
+  World world;
+  const std::uint32_t process = world.process();
+  const auto a = world.tables.lease_stream(process);
+  const auto b = world.tables.lease_stream(process);
+  REQUIRE((a && b));
+  CHECK(a != b);
+  CHECK(world.tables.stream_limit() == 2);
+  shm::Stream& stream = shm::stream::at(world.memory, *b);
+  CHECK_FALSE(shm::stream::pushed(stream, 0));
+  CHECK_FALSE(shm::stream::pushed(stream, shm::kStreamSlots - 1));
+  shm::stream::open(stream, {5, 1}, 10);
+  shm::stream::publish(stream, 0);
+  shm::stream::close(stream, {5, 1}, 1, [](shm::StreamSlot&, std::uint64_t) {});
+
+  world.tables.return_streams(process);
+  const std::uint32_t other = world.process();
+  CHECK(std::set{world.tables.lease_stream(other), world.tables.lease_stream(other)} ==
+        std::set{a, b});
+  shm::stream::open(stream, {6, 1}, 10);
+  CHECK(stream.first == 1);
+  CHECK_FALSE(shm::stream::pushed(stream, 1));
 }
 
 TEST_CASE("segments of hold tables come back empty, and never become records") {

@@ -91,6 +91,7 @@ class WorkerLoop {
     // When the session is over, some may still run a method.
     if (!threads_ || threads_->idle()) destroy_instance();
     ::fflush(nullptr);
+    shared_.left.store(1, std::memory_order_release);
     ::_exit(code);
   }
 

@@ -136,6 +136,7 @@ struct alignas(kCacheLine) Process {
   std::atomic<std::uint64_t> tasks_failed;  // that it ran, or submitted to the dead
   std::atomic<std::uint64_t> task_began;  // the outermost one that it runs or ran last, in ticks
   std::atomic<std::uint32_t> spent;  // 1: its heap is too large to go on with it
+  std::atomic<std::uint32_t> left;  // 1: it ended between two tasks, and owes nobody a wake-up
   std::atomic<std::uint32_t>
       hold_segments[kHoldSegmentsMax];  // its hold table; kNone: not leased yet
 };
