@@ -249,6 +249,11 @@ int creates(int n) {
 
 int Ledger::creates(int n) { return workload::creates(n); }
 
+// Two threads run its calls, and it looks at them out of order.
+struct Pair {
+  int twice(int k) { return 2 * k; }
+};
+
 // Ends the program with the line that did not hold.
 void require(bool holds, int line, const std::string& seen) {
   if (holds) return;
@@ -337,6 +342,21 @@ void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
   // Actors of a task and of an actor.
   EQUALS(mobula::get(remote<creates>(round), 15s), round);
   EQUALS(settled([&] { return ledger.call<&Ledger::creates>(round); }), round);
+
+  // Calls that threads share.
+  const auto pair = mobula::actor<Pair>.with(
+      {.max_restarts = 3, .max_concurrency = 2, .allow_out_of_order_execution = true})();
+  std::vector<Ref<int>> twices;
+  for (int i = 0; i < 20; ++i)
+    twices.push_back(i % 2 ? pair.call<&Pair::twice>(fan[static_cast<std::size_t>(i)])
+                           : pair.call<&Pair::twice>(i));
+  for (int i = 0; i < 20; ++i) {
+    try {
+      EQUALS(mobula::get(twices[static_cast<std::size_t>(i)], 15s), 2 * (i % 2 ? 25 + i : i));
+    } catch (const mobula::ActorUnavailableError&) {  // lost with the process, and said so
+    }
+  }
+
   // What is answered later.
   for (int i = 0; i < 5; ++i) {
     EQUALS(settled([&] { return ledger.call<&Ledger::elsewhere>(i); }), i);

@@ -41,5 +41,5 @@ int main(int argc, char** argv) {
   const mobula::Ref<int> letters = crawler.call<&Crawler::letters>(pages);  // its result is an int
   const int sum = mobula::get(letters);
   // [/crawl]
-  return sum == 32 && mobula::get(crawler.call<&Crawler::total>()) == 32 ? 0 : 1;
+  return sum == 29 && mobula::get(crawler.call<&Crawler::total>()) == 29 ? 0 : 1;
 }

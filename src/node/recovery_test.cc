@@ -870,6 +870,68 @@ TEST_CASE("an actor's interrupted call is repeated before all others, as often a
   }
 }
 
+TEST_CASE("calls that wait for their answer are repeated first, in the order of their caller") {
+  constexpr std::uint32_t kOpen = 400;  // more than a ring's first stage
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  Member other = world.worker;  // a second thread of the same process
+  other.participant = *world.tables.open_participant(world.worker.process);
+  const auto call = [&](std::uint32_t slot, std::uint64_t index) {
+    const Address address = world.driver.slot(slot);
+    Record& record = world.make(address, Kind::ActorCall);
+    record.scheduling_class = actor;
+    record.parent = 5;
+    record.index = index;
+    make_ready(record, address);
+    return address;
+  };
+  std::vector<Address> expected(kOpen + 1);
+  for (std::uint32_t i = 0; i < kOpen; ++i) {
+    const Address address = call(i + 1, kOpen - 1 - i);  // the last slot was called first
+    Member& thread = i % 3 == 0 ? other : world.worker;
+    world.claim_by(thread, address);
+    world.record(address).flags |= shm::flag::kOpen;
+    world.memory.process(thread.process).open_calls.fetch_add(1);
+    if (i % 7 != 0) shm::claim::forget(world.memory.participant(thread.participant));
+    expected[kOpen - 1 - i] = address;
+  }
+  const Address running = call(kOpen + 1, kOpen);
+  world.claim_by(world.worker, running);
+  expected[kOpen] = running;
+
+  const Recovery::ActorFate fate{true, 1};
+  world.recovery->repair(world.worker.process, kCrash, &fate);
+
+  CHECK(world.run_all(actor, shm::claim::Order::AsSubmitted) == expected);
+  CHECK(world.memory.process(world.worker.process).open_calls.load() == 0);
+  CHECK((world.record(running).flags & shm::flag::kOpen) == 0);
+}
+
+TEST_CASE("what a dead process would have run later fails; that of the living goes on") {
+  World world;
+  const std::uint32_t callbacks = world.open_class(shm::ClassKind::Callback);
+  const auto callback = [&](const Member& owner, std::uint32_t slot, State state) {
+    const Address address = owner.slot(slot);
+    world.make(address, Kind::Callback).scheduling_class = callbacks;
+    world.set(address, state);
+    return address;
+  };
+  const Address ready = callback(world.worker, 1, State::Ready);
+  const Address waiting = callback(world.worker, 2, State::Waiting);
+  const Address running = callback(world.worker, 3, State::Ready);
+  world.record(running).retries = 0;
+  world.claim_by(world.worker, running);
+  const Address living = callback(world.driver, 1, State::Ready);
+  world.recovery->publish(world.record(ready), ready);
+  world.recovery->publish(world.record(living), living);
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+  for (const Address address : {ready, waiting, running})
+    CHECK(world.state(address) == State::Failed);
+  CHECK(world.run_all(callbacks) == std::vector{living});
+}
+
 TEST_CASE("calls to an actor that stays dead fail with its end, wherever they wait") {
   World world;
   const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
