@@ -235,13 +235,19 @@ struct Ledger {
   }
 };
 
-// The lamp is free again however this ends.
+// The lamp and the name are free again however this ends. An earlier attempt may have left the
+// actor, which then is found.
 int creates(int n) {
-  const auto passing =
-      mobula::actor<Ledger>.with({.max_restarts = 1, .resources = {{"lamp", 1}}})();
+  auto passing = mobula::actor<Ledger>.with(
+      {.name = "passing", .max_restarts = 1, .resources = {{"lamp", 1}}, .get_if_exists = true})();
+  const Ref<mobula::ActorDeath> end = mobula::monitor(passing);
   for (;;) {
     try {
-      return mobula::get(passing.call<&Ledger::add>(n), 15s);
+      auto found = mobula::get_actor<Ledger>("passing");
+      const int result = mobula::get(found.call<&Ledger::add>(n), 15s);
+      found = passing = {};
+      mobula::get(end, 15s);
+      return result;
     } catch (const mobula::ActorUnavailableError&) {
     }
   }

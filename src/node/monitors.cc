@@ -54,11 +54,11 @@ void Monitors::forget(std::uint32_t actor) {
   if (it == records_.end()) return;
   forgotten_.push_back(it->second);
   records_.erase(it);
-  collect();
+  tidy();
 }
 
 // Nobody takes the first hold of a forgotten record any more.
-void Monitors::collect() {
+void Monitors::tidy() {
   std::erase_if(forgotten_, [&](Address address) {
     Record& record = memory_.record(address.slot);
     const std::uint64_t refs = record.refs.load(std::memory_order_acquire);
@@ -72,7 +72,7 @@ void Monitors::collect() {
 }
 
 std::optional<std::uint32_t> Monitors::take_slot() {
-  collect();
+  tidy();
   if (free_.empty()) {
     const auto segment = tables_.lease_segment(me_);
     if (!segment) return {};

@@ -30,10 +30,11 @@ class Monitors {
   void actor_died(std::uint32_t actor, const ActorDeath& death);
   // Its class will be another actor's.
   void forget(std::uint32_t actor);
+  // Frees what nobody holds any more.
+  void tidy();
 
  private:
   std::optional<std::uint32_t> take_slot();
-  void collect();
 
   shm::Memory& memory_;
   Tables& tables_;

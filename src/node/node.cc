@@ -200,6 +200,7 @@ int Node::run() {
       look_round();
       look_for_deadlocks();
       show_progress();
+      monitors_->tidy();
       const bool ledgers_left = recovery_->settle_orphans();
       const bool orphans = objects_->look_after(now()) || ledgers_left;
       quiet_looks_ = busy_ ? 0 : quiet_looks_ + 1;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "node/node_parts.h"
 #include "shm/claim.h"
@@ -360,8 +361,9 @@ void Node::report_metrics(std::uint32_t process, wire::Message& message) {
   if (message.c == 0) {
     std::vector<MetricSample> all = metrics_->samples();
     for (MetricSample& sample : own_metrics()) all.push_back(std::move(sample));
-    std::stable_sort(all.begin(), all.end(),
-                     [](const auto& a, const auto& b) { return a.name < b.name; });
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+      return std::tie(a.name, a.tags) < std::tie(b.name, b.tags);
+    });
     Writer measure(nullptr, 0);
     encode<std::vector<MetricSample>>(measure, all);
     text.resize(measure.size());

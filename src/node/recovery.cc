@@ -154,8 +154,13 @@ bool Recovery::published(Address container) const {
 }
 
 // Holds on their way into a result or a stream: published with it, or given up. `all`: the
-// process's own holds, too.
+// process's own holds, too. One on a record of its own was about to be given back
+// (HoldTable::adopt), and must not keep what else waits for that record's end.
 void Recovery::settle_transfers(std::uint32_t process, bool all) {
+  const auto is_own = [&](Address record) {
+    const std::uint32_t owner = memory_.segment_owner(record.slot / shm::kRecordsPerSegment).load();
+    return owner != shm::kNone && memory_.participant(owner).process.load() == process;
+  };
   for (auto& segment : memory_.process(process).hold_segments) {
     if (segment.load() == shm::kNone) break;
     auto* lines = reinterpret_cast<shm::HoldEntry*>(memory_.segment(segment.load()));
@@ -165,7 +170,7 @@ void Recovery::settle_transfers(std::uint32_t process, bool all) {
       const Address container = Address::unpack(lines[i].container.load());
       if (container) {
         if (!published(container)) release_hold(record);
-      } else if (all) {
+      } else if (all || is_own(record)) {
         release_hold(record);
       } else {
         continue;

@@ -670,6 +670,23 @@ TEST_CASE("a result may hold records of its own dead ledger, and an actor made t
   CHECK(world.memory.scheduling_class(actor).kill_request.load() == shm::kLastHandleGone);
 }
 
+TEST_CASE("who dies with a hold on an actor that it has made itself does not keep it") {
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  const Address creation = world.worker.slot(3);
+  world.make(creation, Kind::ActorCreate).scheduling_class = actor;
+  world.set(creation, State::Done);
+  world.memory.scheduling_class(actor).creation.store(creation.packed());
+  world.tables.lease_holds(world.worker.process, 0);
+  auto& request = world.memory.scheduling_class(actor).kill_request;
+  REQUIRE(world.recovery->give_hold(world.worker.process, 0, creation, &request));
+
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+  CHECK_FALSE(world.recovery->settle_orphans());
+  CHECK(request.load() == shm::kLastHandleGone);
+}
+
 TEST_CASE("a hold on an actor's creation is given until its last handle is gone or it is to end") {
   World world;
   const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);

@@ -103,7 +103,7 @@ std::atomic<double>* bind(MetricState& state) {
     wire::Message message;
     message.kind = wire::Kind::OpenMetric;
     message.a = state.kind;
-    std::byte bytes[wire::kTextMax];
+    alignas(8) std::byte bytes[wire::kTextMax];
     Writer writer(bytes, sizeof bytes);
     encode<MetricSample>(writer, state.series);
     message.set_text({reinterpret_cast<const char*>(bytes), writer.size()});
