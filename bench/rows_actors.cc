@@ -1,4 +1,7 @@
-// Rows about actor calls.
+// Rows about actor calls, and about what it costs that an actor's state outlives its process.
+#include <signal.h>
+#include <unistd.h>
+
 #include <deque>
 #include <utility>
 
@@ -106,6 +109,64 @@ void measure_reply_10k(const Runs& runs) {
   runs.interleave(rate, [&] { return ledger_loop_per_s(rounds * kCalls / kBatch); });
 }
 
+// The rate of calls of an actor with these options, beside that of one without any.
+void measure_async_with(const Runs& runs, const ActorOptions& options) {
+  const std::uint64_t batches = runs.size(500, 50);
+  const auto plain = actor<Echo>();
+  const auto kept = actor<Echo>.with(options)();
+  const auto rate = [&](const ActorHandle<Echo>& echo) {
+    return calls_per_s(batches, [&](std::uint64_t i) { return echo.call<&Echo::same>(i); });
+  };
+  rate(plain);
+  rate(kept);
+  std::uint64_t rounds = 1;
+  runs.interleave(
+      [&] {
+        ++rounds;
+        return rate(kept);
+      },
+      [&] { return rate(plain); });
+  expect_equal(get(kept.call<&Echo::count>()), rounds * batches * kBatch,
+               "the number of calls that the actor saw");
+}
+
+void measure_checkpoints(const Runs& runs) {
+  measure_async_with(runs, {.max_restarts = 1, .checkpoint_every = 1000});
+}
+void measure_journal(const Runs& runs) {
+  measure_async_with(runs, {.max_restarts = 1, .recovery = Recovery::Replay});
+}
+
+struct Megabyte {
+  std::vector<std::uint64_t> words = std::vector<std::uint64_t>((1 << 20) / 8, 1);
+  std::uint64_t add(std::uint64_t x) { return words.back() += x; }
+  int process() const { return static_cast<int>(::getpid()); }
+};
+
+void measure_back(const Runs& runs) {
+  const auto back_ms = [] {
+    // A new one each time: one that dies again and again is started less and less often.
+    const auto megabyte = actor<Megabyte>.with(
+        {.max_restarts = 1, .recovery = Recovery::Replay, .checkpoint_every = 2})();
+    const int pid = get(megabyte.call<&Megabyte::process>());
+    for (int i = 0; i < 10; ++i) get(megabyte.call<&Megabyte::add>(std::uint64_t{1}));
+    const auto start = Clock::now();
+    ::kill(pid, SIGKILL);
+    expect_equal<std::uint64_t>(get(megabyte.call<&Megabyte::add>(std::uint64_t{1})), 12,
+                                "the state after the crash");
+    return seconds_since(start) * 1e3;
+  };
+  back_ms();
+  const std::uint64_t times = runs.size(20, 3);
+  runs.interleave(
+      [&] {
+        const std::vector<double> ms = repeat(times, back_ms);
+        runs.note("p99", quantile(ms, 0.99));
+        return median(ms);
+      },
+      [&] { return kill_and_fork_ms(static_cast<int>(times)); });
+}
+
 void measure_n_n(const Runs& runs) {
   constexpr unsigned kEach = 2;
   const std::uint64_t batches = runs.size(250, 25);
@@ -148,6 +209,12 @@ void add_actor_rows(std::vector<Row>& rows) {
                   Better::Higher, loop, "", measure_reply_async});
   rows.push_back({"actor_reply_10k", "calls, 10,000 at a time waiting for answers", "1/s",
                   Better::Higher, loop, "", measure_reply_10k});
+  rows.push_back({"checkpoint_cost", "calls of an actor that is saved each 1000", "1/s",
+                  Better::Higher, "the same, not saved", "", measure_checkpoints});
+  rows.push_back({"journal_cost", "calls of an actor with Recovery::Replay", "1/s", Better::Higher,
+                  "the same without", "", measure_journal});
+  rows.push_back({"actor_1MB_back", "kill -9 of an actor with 1 MB to its next answer, p50", "ms",
+                  Better::Lower, "kill -9 seen by pidfd, then fork", "", measure_back});
   rows.push_back({"actor_n_n", "2 actors call 2 actors", "1/s", Better::Higher, loop, "23,481/s",
                   measure_n_n});
 }

@@ -1,7 +1,8 @@
 // A process killed at any step of any shared-memory protocol costs nothing but time.
 //
 // For each named crash point, each role and the first, third and 40th time that it is reached, a
-// program with a session runs a mixed workload; one of its processes kills itself there. When it
+// program with a session runs a mixed workload, and for actors another one whose actors keep their
+// state; one of its processes kills itself there. When it
 // was a worker or an actor, the program ends with right values and all memory free again; when it
 // was the driver, its session is gone within a second; when it was the node daemon, the driver is
 // told. Then the same with random pairs of crashes. At the end a table tells how often each point
@@ -51,6 +52,8 @@ using mobula::test::since;
 namespace {
 
 constexpr const char* kFiredVariable = "MOBULA_TEST_FIRED";
+constexpr const char* kMixed = "--workload";
+constexpr const char* kState = "--state";  // of actors that keep theirs
 constexpr const char* kRoles[] = {"driver", "worker", "actor", "node"};
 constexpr int kExitNodeDied = 5;
 int pairs = 60;  // --pairs
@@ -254,6 +257,28 @@ int creates(int n) {
 }
 
 int Ledger::creates(int n) { return workload::creates(n); }
+// Keeps its state: no call of it may be lost or count twice, and what it submits is there once.
+struct Saved {
+  mobula::ActorHandle<Saved> other = {};
+  std::vector<int> entries = {};
+  std::vector<Ref<int>> told = {};
+  Ref<std::vector<int>> block = {};
+  int note(int entry) {
+    entries.push_back(entry);
+    return static_cast<int>(entries.size());
+  }
+  int append(int entry) {
+    entries.push_back(entry);
+    told.push_back(other.call<&Saved::note>(entry));
+    if (told.size() > 3) told.erase(told.begin());
+    if (entry % 4 == 0) block = mobula::put(std::vector<int>(kLarge, entry));
+    const Ref<int> sum = remote<workload::add>(remote<square>(entry), mobula::put(entry));
+    if (mobula::get(sum) != entry * entry + entry) return -1;
+    return static_cast<int>(entries.size());
+  }
+  int last_block() const { return mobula::get_view(block)[kLarge - 1]; }
+  std::vector<int> all() const { return entries; }
+};
 
 // Two threads run its calls, and it looks at them out of order.
 struct Pair {
@@ -396,6 +421,30 @@ void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
   if (round == 0) EQUALS(settled([&] { return ledger.call<&Ledger::burst>(3000); }), 2999 * 3000);
 }
 
+void rounds_of_state() {
+  const auto options = [](std::uint64_t every) {
+    return mobula::ActorOptions{
+        .max_restarts = 3, .recovery = mobula::Recovery::Replay, .checkpoint_every = every};
+  };
+  const auto noted = mobula::actor<Saved>.with(options(7))();
+  const auto saved = mobula::actor<Saved>.with(options(3))(noted);
+  std::vector<Ref<int>> sizes;
+  for (int i = 0; i < 50; ++i) sizes.push_back(saved.call<&Saved::append>(i));
+  for (int i = 0; i < 50; ++i) EQUALS(mobula::get(sizes[static_cast<std::size_t>(i)], 15s), i + 1);
+  for (const auto& handle : {saved, noted}) {
+    // What one told the other nobody waited for.
+    std::vector<int> entries;
+    const auto all_told = [&] {
+      entries = mobula::get(handle.call<&Saved::all>(), 15s);
+      return entries.size() >= 50;
+    };
+    mobula::test::eventually(15s, all_told);
+    EQUALS(entries.size(), 50u);
+    for (int i = 0; i < 50; ++i) EQUALS(entries[static_cast<std::size_t>(i)], i);
+  }
+  EQUALS(mobula::get(saved.call<&Saved::last_block>(), 15s), 48);
+}
+
 // More than the store holds: values go to disk and come back, for drivers, tasks and the actor.
 void more_than_fits(const mobula::ActorHandle<Ledger>& ledger) {
   std::vector<Ref<std::vector<int>>> blocks;
@@ -431,23 +480,25 @@ void nothing_is_left() {
   EQUALS(all.size(), (std::size_t{32} << 20) - 4096);
 }
 
-int run(int argc, char** argv) {
+void mixed_rounds() {
+  const auto ledger = mobula::actor<Ledger>.with({.max_restarts = 3})();
+  for (int round = 0; round < 4; ++round) {
+    one_round(ledger, round);
+    // One that lives for a round: its end is a protocol too.
+    const auto passing = mobula::actor<Ledger>.with({.max_restarts = 1})();
+    EQUALS(settled([&] { return passing.call<&Ledger::add>(round); }), round);
+  }
+  more_than_fits(ledger);
+}
+
+int run(int argc, char** argv, void (*rounds)()) {
   const mobula::Session session(argc, argv,
                                 {.num_cpus = 2,
                                  .resources = {{"lamp", 1}},
                                  .object_store_memory = 32ULL << 20,
                                  .log_to_driver = false});
   try {
-    {
-      const auto ledger = mobula::actor<Ledger>.with({.max_restarts = 3})();
-      for (int round = 0; round < 4; ++round) {
-        one_round(ledger, round);
-        // One that lives for a round: its end is a protocol too.
-        const auto passing = mobula::actor<Ledger>.with({.max_restarts = 1})();
-        EQUALS(settled([&] { return passing.call<&Ledger::add>(round); }), round);
-      }
-      more_than_fits(ledger);
-    }
+    rounds();
     nothing_is_left();
   } catch (const mobula::NodeDiedError&) {
     std::puts("the node died, and the driver was told");
@@ -474,6 +525,7 @@ struct Crash {
 };
 struct Case {
   std::vector<Crash> crashes;
+  const char* workload = kMixed;
   std::string name() const {
     std::string all;
     for (const Crash& crash : crashes) all += (all.empty() ? "" : ",") + crash.name();
@@ -498,7 +550,7 @@ Outcome run_case(const Case& which) {
   variables["MOBULA_CRASH_POINT"] = which.name();
   variables[kFiredVariable] = marks.file("fired");
   const auto start = Clock::now();
-  Child child(mobula::test::own_program(), {"--workload"}, variables);
+  Child child(mobula::test::own_program(), {which.workload}, variables);
   const auto ending = child.wait(kGoesWrongAfter);
   Outcome outcome;
   outcome.took = since(start);
@@ -548,9 +600,11 @@ constexpr auto kPoints = static_cast<std::size_t>(mobula::shm::CrashPoint::kCoun
 std::vector<Case> single_crashes() {
   std::vector<Case> cases;
   for (std::size_t p = 0; p < kPoints; ++p) {
+    const std::string name(point_name(p));
+    for (const int reach : {1, 4, 21}) cases.push_back({{{name, "actor", reach}}, kState});
+    if (name.starts_with("journal.") || name.starts_with("checkpoint.")) continue;
     for (const char* role : kRoles) {
-      for (const int reach : {1, 3, 40})
-        cases.push_back({{{std::string(point_name(p)), role, reach}}});
+      for (const int reach : {1, 3, 40}) cases.push_back({{{name, role, reach}}});
     }
   }
   return cases;
@@ -564,7 +618,7 @@ std::vector<Case> random_pairs(std::uint64_t seed) {
                  kReaches[random() % std::size(kReaches)]};
   };
   std::vector<Case> cases;
-  for (int i = 0; i < pairs; ++i) cases.push_back({{crash(), crash()}});
+  for (int i = 0; i < pairs; ++i) cases.push_back({{crash(), crash()}, i % 3 ? kMixed : kState});
   return cases;
 }
 
@@ -601,6 +655,7 @@ TEST_CASE("a process killed at any step costs nothing but time") {
   milliseconds slowest{0};
   for (std::size_t i = 0; i < cases.size(); ++i) {
     CAPTURE(cases[i].name());
+    CAPTURE(cases[i].workload);
     INFO(outcomes[i].trouble);
     CHECK(outcomes[i].trouble.empty());
     fired[cases[i].crashes[0].point][cases[i].crashes[0].role] += outcomes[i].fired;
@@ -609,12 +664,12 @@ TEST_CASE("a process killed at any step costs nothing but time") {
   std::printf("\n%-22s", "crashes at point");
   for (const char* role : kRoles) std::printf("%8s", role);
   std::printf("\n");
-  for (const auto& [point, by_role] : fired) {
+  for (auto& [point, by_role] : fired) {
     int all = 0;
     std::printf("%-22s", point.c_str());
     for (const char* role : kRoles) {
-      std::printf("%8d", by_role.at(role));
-      all += by_role.at(role);
+      std::printf("%8d", by_role[role]);
+      all += by_role[role];
     }
     std::printf("\n");
     CAPTURE(point);
@@ -643,7 +698,10 @@ TEST_CASE("two processes killed at any two steps cost nothing but time") {
 }
 
 int main(int argc, char** argv) {
-  if (argc == 2 && std::string_view(argv[1]) == "--workload") return workload::run(argc, argv);
+  if (argc == 2 && std::string_view(argv[1]) == kMixed)
+    return workload::run(argc, argv, &workload::mixed_rounds);
+  if (argc == 2 && std::string_view(argv[1]) == kState)
+    return workload::run(argc, argv, &workload::rounds_of_state);
   if (argc == 2 && std::string_view(argv[1]) == "--begin-and-end") {
     const mobula::Session session(argc, argv, {.log_to_driver = false});
     return 0;

@@ -12,7 +12,7 @@ DECLARES = re.compile(r"\b(namespace|class|struct|union|enum|extern)\b[^;=()]*$"
 
 
 def translate(lines):
-    scopes = []  # True: declarations stand here; False: statements
+    scopes = []  # True: declarations stand here; False: statements; None: the library's own
     head = True  # nothing but comments so far
     trailing = None  # column of the comment behind the last declaration
     statement = ""  # since the last ; { or }
@@ -21,11 +21,12 @@ def translate(lines):
         text = line.strip()
         column = len(line) - len(line.lstrip())
         declarative = all(scopes)
+        hidden = None in scopes
         if text.startswith("//"):
             words = text[2:]
             if head:
                 out.append(("//! @file\n" if not out else "") + "//!" + words)
-            elif not declarative or words.startswith(" ----"):
+            elif hidden or not declarative or words.startswith(" ----"):
                 out.append("")
             elif trailing is not None and column >= trailing - 1 and column > 2:
                 out.append(" " * column + "///<" + words)
@@ -40,10 +41,12 @@ def translate(lines):
             code, words = line[: match.start()], line[match.end() :]
             behind = "///<" + words if declarative and not code.lstrip().startswith(("#", "}")) else ""
         trailing = match.start() if behind else None
-        out.append(code.rstrip() + ("  " + behind if behind else ""))
+        visible = code.rstrip() + ("  " + behind if behind else "")
+        out.append("" if hidden and not text.startswith("#") else visible)
         for char in re.sub(r'"(\\.|[^"\\])*"|\'(\\.|[^\'\\])\'', "", code):
             if char == "{":
-                scopes.append(bool(DECLARES.search(statement)))
+                own = re.search(r"\bnamespace (\w+::)*detail\s*$", statement)
+                scopes.append(None if own else bool(DECLARES.search(statement)))
                 statement = ""
             elif char == "}":
                 if scopes:
@@ -53,6 +56,8 @@ def translate(lines):
                 statement = ""
             else:
                 statement += char
+        if None in scopes and not hidden:
+            out[-1] = ""  # what opens the library's own is its own
         statement += " "
         if text.startswith("#"):
             statement = ""

@@ -147,6 +147,10 @@ ActorHandle<T> create_actor(const ActorOptions* options, const A&... arguments) 
   static_assert(kConstructible,
                 "mobula: the actor's class has no constructor that takes these arguments");
   if constexpr (kConstructible) {
+    if constexpr (!can_be_saved<T>()) {
+      if (options && (options->recovery == Recovery::Replay || options->checkpoint_every != 0))
+        refuse_to_save(type_name<T>());
+    }
     const ActorAddress address =
         submit_arguments<typename ConstructorParameter<std::decay_t<A>>::type...>(
             Info::info, nullptr, nullptr,
@@ -214,6 +218,17 @@ struct NamedActor {
 // namespace, or in all.
 std::vector<NamedActor> list_named_actors(bool all_namespaces = false);
 
+// ---- State.
+
+// Inside of an actor's method: the actor's state is saved when this call is complete, and it is
+// what the actor goes on from if its process dies later (ActorOptions.max_restarts). Saved is what
+// `void save(mobula::Writer&) const` of its class writes, and `void load(mobula::Reader&)` reads
+// into an object that was constructed anew; or, of a class without these, the object itself by its
+// codec. The two newest checkpoints are kept, in the object store. If it cannot be written (the
+// store is full, save throws), the older ones stay, and the actor's output says why. Throws Error
+// outside of a method, and when the class cannot be saved.
+inline void checkpoint() { detail::ask_for_checkpoint(); }
+
 // ---- Ends.
 
 struct KillOptions {
@@ -242,7 +257,8 @@ enum class DeathReason : std::uint32_t {
   OutOfScope,  // its last handle went
   ConstructorFailed,
   NotStarted,  // no process could be had for it
-  OutOfMemory  // killed for want of memory, and no restart was left
+  OutOfMemory,  // killed for want of memory, and no restart was left
+  StateLost  // its checkpoints are damaged, or its methods not deterministic (Recovery::Replay)
 };
 
 // How an actor died for good.

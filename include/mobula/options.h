@@ -39,6 +39,15 @@ struct TaskOptions {
 };
 
 enum class Lifetime { NonDetached, Detached };
+
+// What a crash costs an actor that is started again (max_restarts). None: it goes on from its last
+// checkpoint, or from its constructor; a call that was interrupted fails, or is repeated
+// (max_task_retries). Replay: the calls that it took since the checkpoint are run again in their
+// order, and interrupted ones to their end, so that no update is lost or applied twice. What a call
+// submits or puts is there once, however often the call is run; only what it does outside of Mobula
+// is repeated. So its methods must do the same again when they are given the same: the clock,
+// random numbers, files and what wait or a timeout tells belong into arguments. Not with
+// max_concurrency, concurrency_groups and allow_out_of_order_execution.
 enum class Recovery { None, Replay };
 
 struct ActorOptions {
@@ -48,8 +57,12 @@ struct ActorOptions {
   int max_restarts = 0;  // times its process is started anew after a crash; -1: without end
   int max_task_retries =
       0;  // further attempts of a call that a crash interrupted (needs max_restarts)
-  Recovery recovery = Recovery::None;  // Replay: not built yet
-  std::uint64_t checkpoint_every = 0;  // not built yet
+  Recovery recovery = Recovery::None;
+  // Calls between two checkpoints of its state (mobula::checkpoint() says what is saved), at most
+  // 100,000 with Replay. 0: on demand only; with Replay after 1000 if saving takes a fiftieth of
+  // their time or less, at the latest after 10,000. With Replay it is taken early when it lets go
+  // of much: a sixteenth of the object store, or 100,000 records.
+  std::uint64_t checkpoint_every = 0;
   int max_concurrency = 1;  // threads that run its calls; above 1 these must guard its state
   std::map<std::string, int> concurrency_groups = {};  // further threads, by CallOptions' name
   bool allow_out_of_order_execution = false;  // a call that waits does not hold back later ones

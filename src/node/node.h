@@ -112,6 +112,7 @@ class Node {
   void monitor_actor(std::uint32_t process, wire::Message& message);
   ActorName full_name(std::string_view name, std::string_view namespace_) const;
   bool name_is_taken(const ActorName& name) const;
+  void tell_past_records(std::uint32_t cls, wire::Message& message);
   void give_extent(std::uint32_t process, wire::Message& message);
   void report_object_memory(wire::Message& message);
   void report_resources(wire::Message& message);
@@ -157,6 +158,7 @@ class Node {
   void kill_once(std::uint32_t cls, const Actor& actor);
   void actor_start_failed(std::uint32_t cls, const ProcessEnd& end);
   void bury_actor(std::uint32_t cls, shm::Death cause, const ProcessEnd& end);
+  void forget_state(std::uint32_t cls);
   void close_actors_without_creation(std::uint32_t process);
   void limit_memory(const wire::Message& start);
   core::Time watch_memory();

@@ -26,6 +26,7 @@ ActorDeath told(const shm::DeathNote& note, int restarts) {
       case shm::Death::ConstructorFailed: return DeathReason::ConstructorFailed;
       case shm::Death::NotStarted: return DeathReason::NotStarted;
       case shm::Death::OutOfMemory: return DeathReason::OutOfMemory;
+      case shm::Death::StateLost: return DeathReason::StateLost;
       default: return DeathReason::Crashed;
     }
   };
@@ -142,9 +143,10 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
   const shm::Death cause = (request & shm::kKill) ? shm::Death::Killed
                            : end.exit_code == wire::kExitConstructorFailed
                                ? shm::Death::ConstructorFailed
-                           : orderly && (request & shm::kLeave) ? shm::Death::Left
-                           : orderly && actor.ending            ? shm::Death::OutOfScope
-                                                                : shm::Death::Crashed;
+                           : end.exit_code == wire::kExitStateLost ? shm::Death::StateLost
+                           : orderly && (request & shm::kLeave)    ? shm::Death::Left
+                           : orderly && actor.ending               ? shm::Death::OutOfScope
+                                                                   : shm::Death::Crashed;
   bury_actor(id, cause, end);
 }
 
@@ -179,7 +181,19 @@ void Node::bury_actor(std::uint32_t id, shm::Death cause, const ProcessEnd& end)
   recovery_->fail_calls(id);
   monitors_->actor_died(id, told(cls.death, actor.restarts));
   names_.forget(id);
+  forget_state(id);
   step(core::ClassClosed{{id}});
+}
+
+// No process of the actor lives, and none will: nobody needs what was kept for the next one.
+void Node::forget_state(std::uint32_t id) {
+  shm::LastingState& state = memory_.scheduling_class(id).lasting;
+  for (auto& checkpoint : state.checkpoint) checkpoint.store(0);
+  // A call may have got its number without being in the journal.
+  const std::uint64_t end = state.taken.load() + 1;
+  state.taken.store(end);
+  state.covered.store(end, std::memory_order_release);
+  tables_->return_journal(id);
 }
 
 // Its creator died between opening the class and submitting the creation.

@@ -117,6 +117,17 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
                   "no memory is left for the table of held objects");
     case wire::Kind::LeaseStream:
       return give(message.a, tables_->lease_stream(process), "no memory is left for streams");
+    case wire::Kind::LeaseJournal:
+    case wire::Kind::PastRecords: {
+      const auto asking = workers_.find(process);
+      if (asking == workers_.end() || !asking->second.actor)
+        return refuse(message, wire::Status::Invalid, "only an actor has a journal");
+      const std::uint32_t cls = *asking->second.actor;
+      if (message.kind == wire::Kind::PastRecords) return tell_past_records(cls, message);
+      if (!tables_->lease_journal(cls, message.a))
+        refuse(message, wire::Status::OutOfMemory, "no memory is left for the actor's journal");
+      return;
+    }
     case wire::Kind::OpenClass: message.set_text(asked); return open_class(process, message);
     case wire::Kind::FindActor: message.set_text(asked); return find_actor(process, message);
     case wire::Kind::ListActors: message.set_text(asked); return list_actors(message);
@@ -155,6 +166,8 @@ void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
   cls.kill_request.store(0);
   cls.restarts.store(0);
   cls.death = {};
+  cls.lasting.options = 0;
+  cls.lasting.born = cls.lasting.taken.load();
   cls.pending_calls_max = -1;
   cls.out_of_order = 0;
   copy_text(cls.groups, "");
@@ -205,6 +218,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   const std::string pending_calls(wire::field(fields, wire::kActorPendingCalls));
   const std::string type(wire::field(fields, wire::kActorType));
   const std::string groups(wire::field(fields, wire::kActorGroups));
+  const std::string lasting(wire::field(fields, wire::kActorLasting));
   const auto restarts = static_cast<int>(message.b);
   const std::uint64_t creation = message.c;
   if (is_actor &&
@@ -241,6 +255,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   cls.creation.store(creation);
   cls.out_of_order = out_of_order;
   copy_text(cls.groups, groups);
+  cls.lasting.options = is_actor ? std::strtoull(lasting.c_str(), nullptr, 10) : 0;
   cls.pending_calls_max = is_actor ? std::atoi(pending_calls.c_str()) : -1;
   copy_text(cls.name, is_actor ? actor_class : demand.describe());
   copy_text(cls.given_name, is_actor ? name.name : "");
@@ -273,6 +288,15 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   if (!is_actor) task_classes_[demand_text] = *id;
   if (is_actor && !name.name.empty()) names_.give(name, *id);
   message.a = *id;
+}
+
+void Node::tell_past_records(std::uint32_t cls, wire::Message& message) {
+  const std::vector<std::uint32_t> all = recovery_->past_segments(cls);
+  const std::size_t from = std::min<std::size_t>(message.a, all.size());
+  const std::size_t fit = wire::kTextMax / sizeof all[0];
+  message.a = static_cast<std::uint32_t>(all.size());
+  message.set_text({reinterpret_cast<const char*>(all.data() + from),
+                    std::min(all.size() - from, fit) * sizeof all[0]});
 }
 
 void Node::give_extent(std::uint32_t process, wire::Message& message) {

@@ -268,10 +268,10 @@ void Node::worker_exited(std::uint32_t process, int status) {
     if (orderly && (cls.kill_request.load() & shm::kLeave)) end.cause = {shm::Death::Left};
     // Without a handle there is no creation to run again.
     wanted = shm::is_meant_to_end(cls.kill_request.load()) ||
-             end.exit_code == wire::kExitConstructorFailed;
+             end.exit_code == wire::kExitConstructorFailed || end.exit_code == wire::kExitStateLost;
     fate = Recovery::ActorFate{
         !wanted && (actor.max_restarts < 0 || actor.restarts < actor.max_restarts),
-        actor.max_task_retries};
+        actor.max_task_retries, *worker.actor};
   }
   recovery_->repair(process, end, fate ? &*fate : nullptr);
   close_callback_class(process);

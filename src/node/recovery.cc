@@ -7,6 +7,7 @@
 #include "shm/cancel.h"
 #include "shm/futex.h"
 #include "shm/holds.h"
+#include "shm/journal.h"
 #include "shm/ref_table.h"
 
 namespace mobula::node {
@@ -85,7 +86,13 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   const bool in_peace = participants.size() == 1 && memory_.process(process).left.load() != 0;
   if (!in_peace) wake_everybody();
   objects_.process_died(process);
-  orphans_.push_back({process});
+  Orphan orphan{process};
+  if (actor && actor->cls != shm::kNone) {
+    const shm::LastingState& state = memory_.scheduling_class(actor->cls).lasting;
+    orphan.actor = actor->cls;
+    orphan.journaled = state.taken.load(std::memory_order_acquire);
+  }
+  orphans_.push_back(orphan);
 }
 
 // Did the change that the dead thread had opened happen? Brings its hold table in line with the
@@ -308,7 +315,8 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
       break;
     case shm::Kind::ActorCall:
       again = actor && actor->restarts &&
-              (actor->max_task_retries < 0 || static_cast<int>(attempt) < actor->max_task_retries);
+              (actor->max_task_retries < 0 || static_cast<int>(attempt) < actor->max_task_retries ||
+               (memory_.scheduling_class(record.scheduling_class).lasting.options & shm::kReplays));
       code = actor && actor->restarts ? ErrorCode::kActorUnavailable : ErrorCode::kActorDied;
       break;
     default: again = record.retries < 0 || static_cast<std::int32_t>(attempt) < record.retries;
@@ -497,6 +505,8 @@ std::unordered_set<std::uint64_t> Recovery::calls_in_rings(std::uint32_t process
 void Recovery::abandon(Record& record, std::uint32_t slot) {
   const std::uint64_t state = record.state.load();
   record.result_kind = shm::ResultKind::None;
+  if (record.kind != shm::Kind::Join)
+    record.parent = 0;  // nobody's child: an actor's call that is run again submits it again
   if (record.kind == shm::Kind::Join) {
     record.state.store(word::with_state(state, State::Done));
     return;
@@ -533,6 +543,7 @@ bool Recovery::settled(Record& record) {
   if (word::state(state) == State::Free) return true;
   if (!word::is_final(state) || (state & word::kHasDependents)) return false;
   if (shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0) return false;
+  if (shm::journal::needs(memory_, record)) return false;
   const auto open = static_cast<std::uint32_t>(record.join.load());
   for (std::uint32_t i = 0; i < record.dependencies; ++i) {
     const Address target = Address::unpack(record.edge(i).target);
@@ -569,12 +580,26 @@ void Recovery::drop_contents(Record& record, Address address) {
   if (record.result_kind == shm::ResultKind::Stored) memory_.give_back(record.result_at());
 }
 
+// Is it a checkpoint of its actor, or may calls that are run again ask for what they had submitted?
+bool Recovery::kept_for_actor(const Orphan& orphan, Record& record, std::uint32_t slot) {
+  if (orphan.actor == shm::kNone) return false;
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  if (word::state(state) == State::Free) return false;
+  const shm::LastingState& kept = memory_.scheduling_class(orphan.actor).lasting;
+  if (kept.covered.load(std::memory_order_acquire) < orphan.journaled) return true;
+  const std::uint64_t address = Address{slot, word::generation(state)}.packed();
+  return kept.checkpoint[0].load() == address || kept.checkpoint[1].load() == address;
+}
+
 // Does this record of a dead owner still need what the owner held: as arguments, or inside of a
 // put?
-bool Recovery::needs_holds(Record& record) {
+bool Recovery::needs_holds(const Orphan& orphan, Record& record, std::uint32_t slot) {
   const std::uint64_t state = record.state.load(std::memory_order_acquire);
   if (word::state(state) == State::Free || record.kind == shm::Kind::Join) return false;
   if (!word::is_final(state)) return true;
+  if (kept_for_actor(orphan, record, slot)) return true;
+  if ((record.flags & shm::flag::kArgsHaveRefs) && shm::journal::needs(memory_, record))
+    return true;
   const bool keeps = record.kind == shm::Kind::ActorCreate ||  // its arguments, for a restart
                      (record.kind == shm::Kind::Put && (record.flags & shm::flag::kResultHasRefs));
   return keeps && shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0;
@@ -595,8 +620,8 @@ bool Recovery::free_settled(Orphan& orphan) {
   for (bool freed = true; freed;) {
     freed = false;
     std::unordered_set<std::uint64_t> owned;
-    each_record(orphan.process, [&](Record& record, std::uint32_t) {
-      if (needs_holds(record))
+    each_record(orphan.process, [&](Record& record, std::uint32_t slot) {
+      if (needs_holds(orphan, record, slot))
         each_owned_ref(record, [&](std::uint64_t ref) { owned.insert(ref); });
     });
     orphan.blocker = 0;
@@ -604,7 +629,8 @@ bool Recovery::free_settled(Orphan& orphan) {
       const std::uint64_t state = record.state.load();
       if (word::state(state) == State::Free) return;
       const Address address{slot, word::generation(state)};
-      if (!settled(record) || owned.contains(address.packed())) {
+      if (!settled(record) || kept_for_actor(orphan, record, slot) ||
+          owned.contains(address.packed())) {
         orphan.blocker = slot;
         return;
       }
@@ -619,9 +645,9 @@ bool Recovery::free_settled(Orphan& orphan) {
 }
 
 // Producers that the dead has submitted and whose streams nobody can read any more.
-void Recovery::stop_unread(std::uint32_t process) {
+void Recovery::stop_unread(const Orphan& orphan) {
   std::unordered_map<std::uint64_t, std::uint32_t> streams;  // by packed address of the producer
-  each_record(process, [&](Record& record, std::uint32_t slot) {
+  each_record(orphan.process, [&](Record& record, std::uint32_t slot) {
     const std::uint64_t state = record.state.load(std::memory_order_acquire);
     if (word::state(state) != State::Free && !word::is_final(state) &&
         (record.flags & shm::flag::kStream) &&
@@ -631,8 +657,9 @@ void Recovery::stop_unread(std::uint32_t process) {
     }
   });
   if (streams.empty()) return;
-  each_record(process, [&](Record& record, std::uint32_t) {
-    if (needs_holds(record)) each_owned_ref(record, [&](std::uint64_t ref) { streams.erase(ref); });
+  each_record(orphan.process, [&](Record& record, std::uint32_t slot) {
+    if (needs_holds(orphan, record, slot))
+      each_owned_ref(record, [&](std::uint64_t ref) { streams.erase(ref); });
   });
   for (const auto& [record, stream] : streams) shm::stream::stop(shm::stream::at(memory_, stream));
 }
@@ -642,10 +669,11 @@ bool Recovery::try_free(Orphan& orphan) {
   // Its holds go as soon as nothing of it needs them, though others may hold its records for long:
   // two dead processes must not keep each other's for ever.
   if (!orphan.holds_released &&
-      (orphan.holding == 0 || !needs_holds(memory_.record(orphan.holding)))) {
+      (orphan.holding == 0 ||
+       !needs_holds(orphan, memory_.record(orphan.holding), orphan.holding))) {
     orphan.holding = 0;
     each_record(process, [&](Record& record, std::uint32_t slot) {
-      if (orphan.holding == 0 && needs_holds(record)) orphan.holding = slot;
+      if (orphan.holding == 0 && needs_holds(orphan, record, slot)) orphan.holding = slot;
     });
     if (orphan.holding == 0) {
       settle_transfers(process, true);
@@ -655,7 +683,9 @@ bool Recovery::try_free(Orphan& orphan) {
   }
   // The record that was in the way the last time probably still is: a look at it is cheap. One at
   // all of them is not, and is taken now and then, since others may have become free.
-  if (orphan.blocker != 0 && !settled(memory_.record(orphan.blocker)) &&
+  if (orphan.blocker != 0 &&
+      (!settled(memory_.record(orphan.blocker)) ||
+       kept_for_actor(orphan, memory_.record(orphan.blocker), orphan.blocker)) &&
       ++orphan.looks % kLooksAtBlocker != 0)
     return false;
   // What is not final may give refs to others that only the dead has counted.
@@ -664,7 +694,7 @@ bool Recovery::try_free(Orphan& orphan) {
     const std::uint64_t state = record.state.load(std::memory_order_acquire);
     if (word::state(state) != State::Free && !word::is_final(state)) orphan.blocker = slot;
   });
-  if (orphan.blocker != 0) stop_unread(process);
+  if (orphan.blocker != 0) stop_unread(orphan);
   if (orphan.blocker != 0 || !free_settled(orphan)) return false;
   if (!orphan.holds_released) {
     settle_transfers(process, true);
@@ -685,6 +715,18 @@ bool Recovery::try_free(Orphan& orphan) {
   tables_.return_streams(process);
   tables_.close_process(process);
   return true;
+}
+
+std::vector<std::uint32_t> Recovery::past_segments(std::uint32_t actor) const {
+  std::vector<std::uint32_t> all;
+  for (const Orphan& orphan : orphans_) {
+    if (orphan.actor != actor) continue;
+    for (const std::uint32_t p : tables_.participants_of(orphan.process)) {
+      const std::vector<std::uint32_t>& segments = tables_.segments_of(p);
+      all.insert(all.end(), segments.begin(), segments.end());
+    }
+  }
+  return all;
 }
 
 bool Recovery::settle_orphans() {

@@ -41,12 +41,16 @@ class Recovery final : public shm::ReadySink {
   struct ActorFate {
     bool restarts;
     int max_task_retries;
+    std::uint32_t cls = shm::kNone;
   };
   // `actor`: set when the process was an actor's.
   void repair(std::uint32_t process, const ProcessEnd& end, const ActorFate* actor);
 
   // Frees the ledgers of dead processes that nothing needs any more. True: some are left.
   bool settle_orphans();
+
+  // The segments of records that the actor's dead processes have left, the oldest first.
+  std::vector<std::uint32_t> past_segments(std::uint32_t actor) const;
 
   // Fails everything in the rings of an actor that does not come back, and its creation.
   void fail_calls(std::uint32_t cls);
@@ -103,10 +107,15 @@ class Recovery final : public shm::ReadySink {
     std::uint32_t looks = 0;  // at the blocker alone
     std::uint32_t holding = 0;  // a slot that kept its holds from being released
     bool holds_released = false;
+    // An actor's: its class, and the number up to which its journal told of calls then. What those
+    // had submitted may be looked for when they are run again.
+    std::uint32_t actor = shm::kNone;
+    std::uint64_t journaled = 0;
   };
-  bool needs_holds(shm::Record& record);
+  bool kept_for_actor(const Orphan& orphan, shm::Record& record, std::uint32_t slot);
+  bool needs_holds(const Orphan& orphan, shm::Record& record, std::uint32_t slot);
   bool try_free(Orphan& orphan);
-  void stop_unread(std::uint32_t process);
+  void stop_unread(const Orphan& orphan);
   bool free_settled(Orphan& orphan);
   template <class Visit>
   void each_owned_ref(shm::Record& record, const Visit& visit);

@@ -8,6 +8,7 @@
 #include "mobula/error.h"
 #include "shm/cancel.h"
 #include "shm/holds.h"
+#include "shm/journal.h"
 #include "shm/processes_test.h"
 
 namespace mobula::node {
@@ -848,12 +849,15 @@ TEST_CASE("an actor's interrupted call is repeated before all others, as often a
     std::uint32_t attempt;
     bool again;
     ErrorCode code;
+    bool replays = false;
   };
   for (const Row& row :
        {Row{"restarts, one retry left", true, 1, 0, true, ErrorCode::kNone},
         Row{"restarts, none left", true, 1, 1, false, ErrorCode::kActorUnavailable},
         Row{"restarts, no retries", true, 0, 0, false, ErrorCode::kActorUnavailable},
         Row{"restarts, retries without end", true, -1, 100, true, ErrorCode::kNone},
+        Row{"restarts, replays", true, 0, 9, true, ErrorCode::kNone, true},
+        Row{"does not restart, replays", false, 0, 0, false, ErrorCode::kActorDied, true},
         Row{"does not restart", false, -1, 0, false, ErrorCode::kActorDied}}) {
     CAPTURE(row.name);
     World world;
@@ -873,7 +877,8 @@ TEST_CASE("an actor's interrupted call is repeated before all others, as often a
     REQUIRE(shm::claim::next(world.memory, world.ring(offset), me, world.worker.participant,
                              shm::claim::Order::AsSubmitted) == world.driver.slot(1));
 
-    const Recovery::ActorFate fate{row.restarts, row.max_task_retries};
+    world.memory.scheduling_class(actor).lasting.options = row.replays ? shm::kReplays : 0;
+    const Recovery::ActorFate fate{row.restarts, row.max_task_retries, actor};
     world.recovery->repair(world.worker.process, kCrash, &fate);
 
     std::vector<Address> rest{world.driver.slot(2), world.driver.slot(3)};
@@ -947,6 +952,64 @@ TEST_CASE("what a dead process would have run later fails; that of the living go
   for (const Address address : {ready, waiting, running})
     CHECK(world.state(address) == State::Failed);
   CHECK(world.run_all(callbacks) == std::vector{living});
+}
+
+TEST_CASE("what an actor's dead process had submitted stays until its calls are covered") {
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  shm::LastingState& state = world.memory.scheduling_class(actor).lasting;
+  REQUIRE(world.tables.lease_journal(actor, 0));
+  const Address call = world.driver.slot(1);
+  world.make(call, Kind::ActorCall).scheduling_class = actor;
+  CHECK(shm::journal::take(world.memory, state, world.record(call), call) == 0);
+  world.set(call, State::Done);
+  const Address child = world.worker.slot(1);
+  world.make(child, Kind::Put);
+  world.set(child, State::Done);
+
+  const Recovery::ActorFate fate{true, 0, actor};
+  world.recovery->repair(world.worker.process, kCrash, &fate);
+
+  CHECK(world.recovery->settle_orphans());
+  CHECK(world.state(child) == State::Done);
+  CHECK(world.recovery->past_segments(actor) == std::vector<std::uint32_t>{world.worker.segment});
+  CHECK(shm::journal::needs(world.memory, world.record(call)));
+  state.covered.store(1);
+  CHECK_FALSE(shm::journal::needs(world.memory, world.record(call)));
+  while (world.recovery->settle_orphans()) {
+  }
+  CHECK(world.state(child) == State::Free);
+  CHECK(world.recovery->past_segments(actor).empty());
+}
+
+TEST_CASE("a checkpoint of a dead process stays while its actor names it, and what it refers to") {
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  shm::LastingState& state = world.memory.scheduling_class(actor).lasting;
+  const Address inner = world.worker.slot(1);
+  world.make(inner, Kind::Put);
+  world.set(inner, State::Done);
+  const Address checkpoint = world.worker.slot(2);
+  Record& record = world.make(checkpoint, Kind::Put);
+  const std::uint64_t table[] = {inner.packed(), 1};
+  std::memcpy(record.result_inline, table, sizeof table);
+  record.result_kind = shm::ResultKind::Inline;
+  record.result_size = sizeof table;
+  record.flags |= shm::flag::kResultHasRefs;
+  world.set(checkpoint, State::Done);
+  state.checkpoint[1].store(checkpoint.packed());
+
+  const Recovery::ActorFate fate{true, 0, actor};
+  world.recovery->repair(world.worker.process, kCrash, &fate);
+
+  CHECK(world.recovery->settle_orphans());
+  CHECK(world.state(checkpoint) == State::Done);
+  CHECK(world.state(inner) == State::Done);
+  state.checkpoint[1].store(0);
+  while (world.recovery->settle_orphans()) {
+  }
+  CHECK(world.state(checkpoint) == State::Free);
+  CHECK(world.state(inner) == State::Free);
 }
 
 TEST_CASE("calls to an actor that stays dead fail with its end, wherever they wait") {

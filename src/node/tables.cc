@@ -200,6 +200,26 @@ void Tables::return_streams(std::uint32_t process) {
   streams_.erase(process);
 }
 
+bool Tables::lease_journal(std::uint32_t cls, std::uint32_t number) {
+  if (number >= shm::kJournalChunks) return false;
+  std::atomic<std::uint64_t>& chunk = memory_.scheduling_class(cls).lasting.chunk[number];
+  if (chunk.load() != 0) return true;
+  if (!free_journal_.empty()) {
+    chunk.store(free_journal_.back());
+    free_journal_.pop_back();
+    return true;
+  }
+  const auto offset = take_heap(shm::kJournalChunkEntries * 8);
+  if (offset) chunk.store(*offset);
+  return offset.has_value();
+}
+
+void Tables::return_journal(std::uint32_t cls) {
+  for (auto& chunk : memory_.scheduling_class(cls).lasting.chunk) {
+    if (const std::uint64_t offset = chunk.exchange(0)) free_journal_.push_back(offset);
+  }
+}
+
 std::optional<std::uint32_t> Tables::open_class() {
   const auto i = take_number(free_classes_, next_class_, shm::kClassesMax);
   if (!i || !ensure(shm::ControlLayout::kClasses + (*i + 1) * sizeof(shm::SchedulingClass),

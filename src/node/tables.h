@@ -31,6 +31,8 @@ class Tables {
   void return_holds(std::uint32_t process);
   std::optional<std::uint32_t> lease_stream(std::uint32_t process);
   void return_streams(std::uint32_t process);  // empty ones
+  bool lease_journal(std::uint32_t cls, std::uint32_t number);
+  void return_journal(std::uint32_t cls);
   std::optional<std::uint32_t> open_class();
   void close_class(std::uint32_t cls) { free_classes_.push_back(cls); }
   std::optional<std::uint64_t> open_ring(std::uint32_t participant, std::uint32_t cls);
@@ -73,6 +75,7 @@ class Tables {
   std::size_t populated_processes_ = 0, populated_participants_ = 0, populated_classes_ = 0,
               populated_extents_ = 0, populated_owners_ = 0, populated_streams_ = 0;
   std::size_t pin_pages_ = 0;  // of each process's pin counts
+  std::vector<std::uint64_t> free_journal_;  // chunks of journals
   std::vector<std::uint32_t> free_processes_, free_participants_, free_classes_, free_segments_,
       free_holds_, free_streams_;
   std::map<std::uint32_t, std::vector<std::uint32_t>> segments_;  // by participant

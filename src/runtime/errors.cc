@@ -258,6 +258,8 @@ std::string describe_death(const shm::DeathCause& cause, int signal, int exit_co
     case shm::Death::NotStarted:
       return "could not be started: the node has no process, file descriptor or memory left for "
              "its worker (see ulimit -n, ulimit -u)";
+    case shm::Death::StateLost:
+      return "was ended, since what was kept of its state cannot be used (its output says why)";
     default:
       return "died: its process " + std::to_string(pid) + " " +
              describe_end(cause, signal, exit_code);

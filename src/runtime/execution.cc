@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "runtime/errors.h"
+#include "runtime/journal.h"
 #include "runtime/local_mode.h"
 #include "runtime/open_call.h"
 #include "runtime/registry.h"
@@ -25,7 +26,8 @@ thread_local bool one_of_several = false;
 
 void* actor_instance = nullptr;
 void (*destroy_actor)(void*) = nullptr;
-bool constructing_again = false;
+const detail::StateCodec* actor_codec = nullptr;
+bool running_again = false;  // what is being run has its result
 
 constexpr std::uint64_t kNameAlignment = 64;
 
@@ -57,6 +59,16 @@ ValueBytes argument_or_failure(const Read& read) {
 bool is_want_of_room(const Error& e) {
   return dynamic_cast<const ObjectStoreFullError*>(&e) || dynamic_cast<const OutOfDiskError*>(&e) ||
          dynamic_cast<const OutOfMemoryError*>(&e);
+}
+
+// An actor's journal must know of the call before its method runs.
+void write_down(Frame& frame) {
+  try {
+    if (frame.record.flags & shm::flag::kStream) refuse_in_replay("methods that push into a Sink");
+    frame.identity.number = journal->take(frame.record, frame.address);
+  } catch (const Error& e) {
+    throw StoreFailed{"the actor could not write it down", e.code(), e.what()};
+  }
 }
 
 // What precedes the arguments of a task with a name of its own.
@@ -288,7 +300,10 @@ void Transfers::forget(Process& process) {
   lines_.clear();
 }
 
-std::uint64_t TaskIdentity::hash() const { return shm::task_identity(parent, index); }
+std::uint64_t TaskIdentity::hash() const {
+  const std::uint64_t hash = shm::task_identity(parent, index);
+  return number == kNotJournaled ? hash : shm::task_identity(hash, number);
+}
 std::string TaskIdentity::text() const { return hex(parent) + hex(index); }
 
 void name_child(Ledger& ledger, shm::Record& record) {
@@ -314,6 +329,7 @@ Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
       kind(record_.kind),
       scheduling_class(record_.scheduling_class) {
   attempt = shm::word::attempt(record.state.load(std::memory_order_relaxed));
+  if (record.flags & shm::flag::kJournaled) identity.number = record.journal_number();
   innermost = this;
 }
 
@@ -416,6 +432,7 @@ struct ExecutionAccess {
 };
 
 OpenCall* Execution::open_call() {
+  runtime::refuse_in_replay("methods that answer later (Reply, coroutines)");
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
   frame.open_call = new OpenCall(frame);
   return frame.open_call;
@@ -481,7 +498,7 @@ Reader& Execution::element() {
 
 void Execution::finish(const Writer& writer, const std::byte* bytes, EncodeAgain again,
                        void* context) {
-  if (runtime::constructing_again) return;  // the record has its result
+  if (runtime::running_again) return;  // the record has its result
   runtime::Frame& frame = *static_cast<runtime::Frame*>(state_);
   runtime::Process& process = frame.ledger.process();
   frame.transfers.hold(frame.ledger, writer.refs(), frame.address);
@@ -498,11 +515,12 @@ void* Execution::instance() {
   return runtime::require_process().local() ? runtime::LocalMode::instance()
                                             : runtime::actor_instance;
 }
-void Execution::set_instance(void* instance, void (*destroy)(void*)) {
+void Execution::set_instance(void* instance, void (*destroy)(void*), const StateCodec* codec) {
   if (runtime::require_process().local())
     return runtime::LocalMode::set_instance(instance, destroy);
   runtime::actor_instance = instance;
   runtime::destroy_actor = destroy;
+  runtime::actor_codec = codec;
 }
 
 }  // namespace detail
@@ -585,7 +603,9 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
         set_compact_error(record, ErrorCode::kFunctionNotFound, record.function);
         return shm::State::Failed;
       }
-      if (frame.is_late()) return shm::State::Failed;
+      // One that had begun when the actor crashed is run as if it were then.
+      if (!replaying && frame.is_late()) return shm::State::Failed;
+      if (journal && !replaying) write_down(frame);
       frame.open();
       detail::Execution execution = detail::ExecutionAccess::make(frame);
       invoke(*function, execution, record);
@@ -606,27 +626,48 @@ void conclude_open(Ledger& ledger, detail::OpenCall& call,
   });
 }
 
+namespace {
+
+// Runs the function of a final record for its effects in this process.
+void run_again_for_effects(Ledger& ledger, shm::Record& record, shm::Address address) {
+  const detail::FunctionInfo* function = find_function(record.function);
+  if (!function) throw FunctionNotFoundError("the function is not known to this program");
+  struct Running {
+    Running() { running_again = true; }
+    ~Running() { running_again = false; }
+  } running;
+  Frame frame(ledger, record, address);
+  frame.open();
+  detail::Execution execution = detail::ExecutionAccess::make(frame);
+  function->invoke(execution);
+}
+
+}  // namespace
+
 void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address) {
-  const detail::FunctionInfo* function = find_function(creation.function);
-  if (!function) throw FunctionNotFoundError("the constructor is not known to this program");
-  constructing_again = true;
-  {
-    Frame frame(ledger, creation, address);
-    try {
-      frame.open();
-      detail::Execution execution = detail::ExecutionAccess::make(frame);
-      function->invoke(execution);
-    } catch (const StoreFailed& failed) {
-      throw Error(std::string(failed.what) + ": " + failed.message, failed.code);
-    }
+  try {
+    run_again_for_effects(ledger, creation, address);
+  } catch (const StoreFailed& failed) {
+    throw Error(std::string(failed.what) + ": " + failed.message, failed.code);
   }
-  constructing_again = false;
+}
+
+std::string repeat(Ledger& ledger, shm::Record& call, shm::Address address) {
+  try {
+    run_again_for_effects(ledger, call, address);
+  } catch (const StoreFailed& failed) {
+    return std::string(failed.what) + ": " + failed.message;
+  } catch (...) {  // as it did, or an argument, the first time
+  }
+  return {};
 }
 
 void destroy_instance() noexcept {
   if (actor_instance && destroy_actor) destroy_actor(actor_instance);
   actor_instance = nullptr;
 }
+void replace_instance(void* instance) { actor_instance = instance; }
+const detail::StateCodec* instance_codec() { return actor_codec; }
 
 namespace {
 

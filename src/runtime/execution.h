@@ -20,6 +20,9 @@ namespace mobula::runtime {
 struct TaskIdentity {
   std::uint64_t parent = 0;
   std::uint64_t index = 0;
+  // In an actor's journal; calls with one identity differ in it, as after a retry of their caller.
+  static constexpr std::uint64_t kNotJournaled = ~std::uint64_t{0};
+  std::uint64_t number = kNotJournaled;
 
   std::uint64_t hash() const;
   std::string text() const;  // 32 hexadecimal digits
@@ -104,7 +107,12 @@ void conclude_open(Ledger& ledger, detail::OpenCall& call,
 // Runs an actor's constructor anew after a restart; its record was completed by the first one.
 // Throws what it throws.
 void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address);
+// Runs an actor's call anew that is final, for what it does to the actor's object; its result
+// stands. Returns why it cannot be run, or nothing.
+std::string repeat(Ledger& ledger, shm::Record& call, shm::Address address);
 void destroy_instance() noexcept;
+void replace_instance(void* instance);  // by another object of its class
+const detail::StateCodec* instance_codec();  // nullptr: it cannot be saved
 
 // Claims and runs a task that this thread waits for, in place, if it may. True: it is final.
 bool may_help(Process& process, const shm::Record& record);

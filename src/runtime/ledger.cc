@@ -5,6 +5,7 @@
 #include "runtime/value.h"
 #include "shm/check.h"
 #include "shm/dependents.h"
+#include "shm/journal.h"
 
 namespace mobula::runtime {
 namespace {
@@ -150,6 +151,7 @@ bool Ledger::recyclable(std::uint32_t slot) {
   shm::Record& record = process_.memory().record(slot);
   const std::uint64_t state = record.state.load(std::memory_order_acquire);
   if (!shm::word::is_final(state) || (state & shm::word::kHasDependents)) return false;
+  if (shm::journal::needs(process_.memory(), record)) return false;
   if (static_cast<std::uint32_t>(record.join.load(std::memory_order_acquire)) != 0) return false;
   // Foreign holds first, own refs second: a ref decoded from a foreign hold is counted before that
   // hold goes.
@@ -197,7 +199,7 @@ void Ledger::tidy_arguments(int budget) {
     if (shm::word::generation(state) != address.generation ||
         shm::word::state(state) == shm::State::Free)
       continue;
-    if (shm::word::is_final(state)) {
+    if (shm::word::is_final(state) && !shm::journal::needs(process_.memory(), r)) {
       release_arguments(r);
     } else {
       holding_arguments_.push_back(address);

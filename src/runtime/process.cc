@@ -371,7 +371,9 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
       {demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources),
        std::string(type.substr(0, kTypeNameShown)), options.name, options.namespace_,
        std::to_string(options.max_pending_calls), std::to_string(detail::hash_text(type)),
-       groups_text(options)}));
+       groups_text(options),
+       std::to_string(options.checkpoint_every |
+                      (options.recovery == Recovery::Replay ? shm::kReplays : 0))}));
   daemon_.demand(message);
   return message.a;
 }

@@ -5,6 +5,7 @@
 #include "mobula/detail/runtime.h"
 #include "mobula/error.h"
 #include "runtime/execution.h"
+#include "runtime/journal.h"
 #include "runtime/ledger.h"
 #include "runtime/process.h"
 #include "runtime/value.h"
@@ -130,6 +131,7 @@ bool take_item(StreamAddress address, std::uint64_t session, std::optional<Durat
   Process& process = runtime::require_process();
   shm::Memory& memory = process.memory();
   Ledger& ledger = process.this_ledger();
+  runtime::refuse_in_replay("methods that read a stream");
   Stream& stream = shm::stream::at(memory, address.stream);
   shm::Record& producer = memory.record(address.producer.slot);
 

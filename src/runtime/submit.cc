@@ -12,6 +12,7 @@
 #include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
 #include "runtime/execution.h"
+#include "runtime/journal.h"
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
 #include "runtime/process.h"
@@ -73,10 +74,27 @@ void refuse_unbuilt(const TaskOptions& options) {
 
 void refuse_unbuilt(const ActorOptions& options) {
   if (options.lifetime != Lifetime::NonDetached) throw_not_built("ActorOptions.lifetime");
-  if (options.recovery != Recovery::None) throw_not_built("ActorOptions.recovery");
-  if (options.checkpoint_every != 0) throw_not_built("ActorOptions.checkpoint_every");
   if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
     throw_not_built("ActorOptions.runtime_env");
+}
+
+// Calls one after the other are what a journal can tell and a checkpoint lies between.
+void check_lasting_state(const ActorOptions& options) {
+  const bool replay = options.recovery == Recovery::Replay;
+  const std::uint64_t every_max = replay ? 100'000 : (std::uint64_t{1} << 31) - 1;
+  if (options.checkpoint_every > every_max) {
+    throw Error("ActorOptions.checkpoint_every is " + std::to_string(options.checkpoint_every) +
+                "; it must be from 0 to " + std::to_string(every_max) +
+                (replay ? " with Recovery::Replay" : ""));
+  }
+  if (!replay && options.checkpoint_every == 0) return;
+  if (options.max_concurrency != 1 || !options.concurrency_groups.empty() ||
+      options.allow_out_of_order_execution) {
+    throw Error(
+        "ActorOptions.recovery = Replay and checkpoint_every are for actors that run one call "
+        "after the other; leave max_concurrency, concurrency_groups and "
+        "allow_out_of_order_execution out");
+  }
 }
 
 void refuse_unbuilt(const CallOptions& options) {
@@ -143,6 +161,19 @@ void tell_deadline(Process& process, const Record& record, Address address) {
   message.c = address.packed();
   message.d = record.deadline;
   process.daemon().tell(message);
+}
+
+void name_task(Ledger& ledger, Record& record, Address address) {
+  runtime::name_child(ledger, record);
+  if (runtime::journal && runtime::current_frame()) runtime::journal->submitted(address);
+}
+
+// What a call that is run again submitted in this place when it was run before.
+std::optional<RefAddress> submitted_before(shm::Kind kind, std::uint64_t function,
+                                           bool perhaps = false) {
+  runtime::Frame* frame = runtime::replaying ? runtime::current_frame() : nullptr;
+  if (!frame) return {};
+  return runtime::journal->submitted_before(*frame, kind, function, perhaps);
 }
 
 // Hangs a record on what it waits for. More edges than fit become a tree of join records, each of
@@ -240,12 +271,38 @@ void submit(Ledger& ledger, Record& record, Address address, const Call& call) {
   ledger.push(record.scheduling_class, address);
 }
 
+// A call of an actor, behind those of an actor that its dead process made and nobody has taken yet.
+class AfterEarlierCalls {
+ public:
+  AfterEarlierCalls(const Call& call, std::uint32_t actor_class) : call_(&call) {
+    if (!runtime::journal || !runtime::current_frame()) return;
+    earlier_ = runtime::journal->calls_before(actor_class);
+    if (earlier_.empty()) return;
+    waits_for_.assign(call.waits_for, call.waits_for + call.waits_for_count);
+    for (const Ref<void>& ref : earlier_) waits_for_.push_back(ref.address());
+    behind_ = call;
+    behind_.waits_for = waits_for_.data();
+    behind_.waits_for_count = waits_for_.size();
+    call_ = &behind_;
+  }
+  AfterEarlierCalls(const AfterEarlierCalls&) = delete;
+  AfterEarlierCalls& operator=(const AfterEarlierCalls&) = delete;
+
+  const Call& call() const { return *call_; }
+
+ private:
+  const Call* call_;
+  Call behind_;
+  std::vector<Ref<void>> earlier_;  // held until the edges hang
+  std::vector<RefAddress> waits_for_;
+};
+
 Record& new_record(Ledger& ledger, Address address, shm::Kind kind, const FunctionInfo& function) {
   Record& record = ledger.record(address);
   record.kind = kind;
   record.function = function.key;
   record.retries = 0;
-  runtime::name_child(ledger, record);
+  name_task(ledger, record, address);
   return record;
 }
 
@@ -272,6 +329,7 @@ class Unsubmitted {
   ~Unsubmitted() {
     if (!address_) return;
     Record& record = ledger_.record(address_);
+    record.parent = 0;  // nobody's child: who is run again submits it again
     record.state.store(shm::word::make(address_.generation, State::Failed),
                        std::memory_order_release);
     release(runtime::from_shm(address_));
@@ -295,6 +353,8 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
     check_deadline(options->deadline, "TaskOptions.deadline");
     refuse_unbuilt(*options);
   }
+  if (call.stream) runtime::refuse_in_replay("tasks that give a stream");
+  if (const auto before = submitted_before(shm::Kind::Task, call.function->key)) return *before;
   const std::uint32_t scheduling_class = process.class_of(options);
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
@@ -323,7 +383,11 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   check_retries(options.max_task_retries, "ActorOptions.max_task_retries");
   check_names(options);
   refuse_unbuilt(options);
+  check_lasting_state(options);
   Process& process = runtime::require_process();
+  if (const auto before = submitted_before(shm::Kind::ActorCreate, call.function->key,
+                                           /*perhaps=*/options.get_if_exists))
+    return {*before, process.memory().record(before->slot).scheduling_class};
   if (options.get_if_exists) {
     bool absent = false;
     try {
@@ -389,6 +453,9 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
     check_unread(options->max_unread);
   }
   Process& process = runtime::require_process();
+  if (call.stream) runtime::refuse_in_replay("calls that give a stream");
+  if (const auto before = submitted_before(shm::Kind::ActorCall, call.function->key))
+    return *before;
   shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
   const std::int32_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
   Ledger& ledger = process.this_ledger();
@@ -404,11 +471,12 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
                   options && !options->name.empty() ? &options->name : nullptr);
   if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
   guard.submitted();
+  const AfterEarlierCalls ordered(call, actor.actor_class);
   if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
     record.state.store(shm::word::make(address.generation, State::Ready),
                        std::memory_order_release);
   } else {
-    submit(ledger, record, address, call);
+    submit(ledger, record, address, ordered.call());
   }
   if (!writer.refs().empty()) ledger.holds_arguments(address);
   fail_if_actor_is_dead(process, ledger, record, address);
@@ -419,13 +487,14 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
 RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain again,
                        void* context) {
   Process& process = runtime::require_process();
+  if (const auto before = submitted_before(shm::Kind::Put, 0)) return *before;
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Unsubmitted guard(ledger, address);
   Record& record = ledger.record(address);
   record.kind = shm::Kind::Put;
   record.function = 0;
-  runtime::name_child(ledger, record);
+  name_task(ledger, record, address);
   runtime::place_result(process, record, writer, bytes, again, context);
   for (const RefAddress& ref : writer.refs()) retain(ref);
   guard.submitted();
@@ -435,6 +504,7 @@ RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain
 
 void run_when_ready(RefAddress target, std::uint64_t session, std::unique_ptr<Callback> callback) {
   check_ref(target, session);
+  runtime::refuse_in_replay("methods that use then");
   Process& process = runtime::require_process();
   const std::uint32_t scheduling_class = process.callbacks().scheduling_class();
   Ledger& ledger = process.this_ledger();
@@ -451,6 +521,7 @@ void run_when_ready(RefAddress target, std::uint64_t session, std::unique_ptr<Ca
 
 void run_after(Duration delay, std::unique_ptr<Callback> callback) {
   if (delay < Duration::zero()) throw Error("the time of call_after is negative");
+  runtime::refuse_in_replay("methods that use call_after");
   const std::uint64_t now = runtime::now_ns();
   const auto ns = static_cast<std::uint64_t>(delay.count());
   runtime::require_process().callbacks().after(std::min(now + ns, runtime::Callbacks::kNever - 1),
@@ -482,12 +553,16 @@ RefAddress seal_buffer(OpenBuffer& buffer) {
   Process& process = runtime::require_process();
   if (buffer.session != process.session())
     throw Error("the Buffer belongs to a session that has ended");
+  if (const auto before = submitted_before(shm::Kind::Put, 0)) {
+    abandon_buffer(buffer);
+    return *before;
+  }
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Record& record = ledger.record(address);
   record.kind = shm::Kind::Put;
   record.function = 0;
-  runtime::name_child(ledger, record);
+  name_task(ledger, record, address);
   shm::crash_point(shm::CrashPoint::SealBefore);
   std::memcpy(&record.result_at(), buffer.place, sizeof buffer.place);
   record.result_kind = shm::ResultKind::Stored;

@@ -10,11 +10,13 @@
 #include <unordered_map>
 
 #include "core/memory_guard.h"
+#include "runtime/actor_state.h"
 #include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
 #include "runtime/open_call.h"
+#include "shm/check.h"
 #include "shm/claim.h"
 #include "shm/futex.h"
 #include "shm/memory_use.h"
@@ -77,7 +79,7 @@ class WorkerLoop {
       set_help_class(is_actor_ ? shm::kNone : cls);
       if (is_actor_) {
         process_.callbacks().run_here();
-        construct(scheduling_class);
+        construct(cls, scheduling_class);
         if (scheduling_class.groups[0] || scheduling_class.out_of_order)
           threads_ = std::make_unique<CallThreads>(process_, scheduling_class);
       }
@@ -160,7 +162,7 @@ class WorkerLoop {
   }
 
   // Runs the actor's constructor: as the task it is, or once more after a restart.
-  void construct(shm::SchedulingClass& cls) {
+  void construct(std::uint32_t id, shm::SchedulingClass& cls) {
     const shm::Address address = shm::Address::unpack(cls.creation.load(std::memory_order_acquire));
     shm::Record& creation = memory_.record(address.slot);
     for (;;) {
@@ -176,6 +178,15 @@ class WorkerLoop {
           shm::word::state(state) == shm::State::Done) {
         try {
           construct_again(ledger_, creation, address);
+          if (keeps_state(id, cls)) {
+            actor_state->restore([&] {
+              destroy_instance();
+              construct_again(ledger_, creation, address);
+            });
+          }
+        } catch (const StateLost& lost) {
+          ::fprintf(stderr, "mobula: the actor's state is lost: %s\n", lost.why.c_str());
+          leave(wire::kExitStateLost);
         } catch (const std::exception& e) {
           ::fprintf(stderr, "mobula: the actor's constructor threw at its restart: %s\n", e.what());
           leave(wire::kExitConstructorFailed);
@@ -189,6 +200,7 @@ class WorkerLoop {
         execute(ledger_, creation, address);
         if (shm::word::state(creation.state.load(std::memory_order_acquire)) == shm::State::Failed)
           leave(wire::kExitConstructorFailed);
+        keeps_state(id, cls);
         break;
       }
       shm::claim::forget(ledger_.shared());
@@ -196,6 +208,14 @@ class WorkerLoop {
       sleep_on(rung);
     }
     shm::doorbell::withdraw_sleep(cls, shared_.class_slot.load(std::memory_order_relaxed));
+  }
+
+  // Its class says how; an earlier process may have saved it on demand.
+  bool keeps_state(std::uint32_t id, const shm::SchedulingClass& cls) {
+    if (!ActorState::wanted(cls.lasting)) return false;
+    MOBULA_CHECK(instance_codec());
+    actor_state = std::make_unique<ActorState>(ledger_, id, *instance_codec());
+    return true;
   }
 
   void doorbell_sleep_announce(shm::SchedulingClass& cls) {
@@ -290,6 +310,7 @@ class WorkerLoop {
     const std::uint64_t begin = ticks();
     shared_.task_began.store(begin, std::memory_order_relaxed);
     execute(ledger_, record, address);
+    if (actor_state) actor_state->call_ended(record);
     shared_.tasks_done.store(shared_.tasks_done.load(std::memory_order_relaxed) + 1,
                              std::memory_order_relaxed);
     const std::uint64_t end = ticks();

@@ -35,6 +35,11 @@
   X(CancelAsked, "cancel.asked", "bit set in a running task, nobody told")                      \
   X(ReplyOpened, "reply.opened", "an open call is counted, its method not called yet")          \
   X(ReplyTaken, "reply.taken", "another thread is the claimer now, and has not answered yet")   \
+  X(JournalNumbered, "journal.numbered", "call has its number, no entry in the journal")        \
+  X(JournalTaken, "journal.taken", "call in the journal, its method not called yet")            \
+  X(CheckpointWritten, "checkpoint.written", "a sealed object, its actor does not name it")     \
+  X(CheckpointNamed, "checkpoint.named", "it replaces the older one, journal not trimmed")      \
+  X(CheckpointCovered, "checkpoint.covered", "journal trimmed, what calls submitted held yet")  \
   X(CompleteFinished, "complete.finished", "all done, intent not cleared yet")                  \
   X(HoldIntent, "hold.intent", "intent to hold written, count unchanged")                       \
   X(HoldCounted, "hold.counted", "count raised, intent still open")                             \

@@ -201,7 +201,8 @@ enum class Death : std::uint8_t {
   OutOfScope,
   NotStarted,
   OutOfMemory,
-  Left
+  Left,
+  StateLost  // nothing that it kept of its state can be used
 };
 // A Death in one word, with what was known of memory: in a DeathNote and in the `detail` of a
 // CompactError.
@@ -240,6 +241,25 @@ constexpr bool is_meant_to_end(std::uint64_t kill_request) { return kill_request
 
 inline constexpr std::uint32_t kSleeperWords = 4;
 
+inline constexpr std::uint32_t kJournalChunks = 64;
+inline constexpr std::uint32_t kJournalChunkEntries = 4096;
+inline constexpr std::uint64_t kJournalCalls =
+    std::uint64_t{kJournalChunks} * kJournalChunkEntries;  // that can be in a journal at once
+inline constexpr std::uint64_t kReplays = std::uint64_t{1} << 63;
+
+// What outlives an actor's process of its state: journal.h. Written by that process, at its death
+// and at the actor's end by the daemon.
+struct LastingState {
+  std::uint64_t options;  // the daemon's: kReplays, and calls between two checkpoints
+  // Calls are numbered for ever, through all actors that use this entry of the table one after the
+  // other: a record with an old actor's number is told by `covered` alone.
+  std::uint64_t born;  // the daemon's: the first number of this actor
+  std::atomic<std::uint64_t> taken;  // the number of the next call
+  std::atomic<std::uint64_t> covered;  // calls below are in both checkpoints: nothing needs them
+  std::atomic<std::uint64_t> checkpoint[2];  // packed addresses of records; 0: none
+  std::atomic<std::uint64_t> chunk[kJournalChunks];  // the daemon's: heap offsets; 0: none yet
+};
+
 // One per scheduling class. `rings`, `state`, `attached` and the texts are the daemon's.
 struct alignas(kCacheLine) SchedulingClass {
   std::atomic<std::uint32_t> state;  // ClassState
@@ -266,6 +286,7 @@ struct alignas(kCacheLine) SchedulingClass {
   std::uint32_t out_of_order;  // actor, 1: calls that wait do not hold back later ones
   char groups[256];  // actor: its threads, by group (runtime/call_threads.h); empty: one runs all
   DeathNote death;
+  LastingState lasting;
   char name[96];  // class name of an actor, or the resources of a task class, for messages
   char given_name[104];  // actor: ActorOptions.name
   char demand_text[512];  // "CPU=1\n", cut if it is longer

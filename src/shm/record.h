@@ -119,6 +119,7 @@ inline constexpr std::uint8_t kRetryExceptions = 8;
 inline constexpr std::uint8_t kNamed = 16;  // the arguments begin with the task's name
 inline constexpr std::uint8_t kOpen = 32;  // claimed, and answered apart from its method's return
 inline constexpr std::uint8_t kStream = 128;  // it pushes items into the stream of its own
+inline constexpr std::uint8_t kJournaled = 64;  // an actor may run this call again (journal.h)
 }  // namespace flag
 
 // Where a stored value lies (extents.h).
@@ -197,8 +198,16 @@ struct alignas(kCacheLine) Record {
   // aligned for whatever fits: it is read in place
   alignas(kResultInlineMax) std::byte result_inline[kResultInlineMax];
 
-  // The hash of this task's logical identity: the `parent` of the tasks that it submits.
-  std::uint64_t identity() const { return task_identity(parent, index); }
+  // The hash of this task's logical identity: the `parent` of the tasks that it submits. Calls of
+  // which a journal tells have their number in it, since a caller that was run again may have made
+  // one call twice.
+  std::uint64_t identity() const {
+    const std::uint64_t hash = task_identity(parent, index);
+    return flags & flag::kJournaled ? task_identity(hash, journal_number()) : hash;
+  }
+  // Of a journaled call: it was claimed, so no edge of it is open.
+  std::uint64_t& journal_number() { return dependency[kDependenciesMax - 1].target; }
+  std::uint64_t journal_number() const { return dependency[kDependenciesMax - 1].target; }
   StoredAt& args_at() { return *reinterpret_cast<StoredAt*>(args_inline); }
   StoredAt& result_at() { return *reinterpret_cast<StoredAt*>(result_inline); }
   CompactError& error() { return *reinterpret_cast<CompactError*>(result_inline); }

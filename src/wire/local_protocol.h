@@ -47,6 +47,8 @@ enum class Kind : std::uint32_t {
   ListActors,  // a 1: of all namespaces; fields: namespace and name of the last one seen, or none
   // -> a 1: there are more; fields: namespace and name of each, in order
   Monitor,  // a class, b a free line of the hold table -> c the record of its end, with a hold
+  LeaseJournal,  // a number of the chunk in the journal of the asking actor -> done
+  PastRecords,  // a how many to leave out -> a all; text: segments of the actor's dead processes
   OpenRing,  // a participant, b class -> c heap offset of the ring
   GrowRing,  // c ring, a entries -> c heap offset of the storage
   LeaseExtent,  // c size, d block size, b kHoldsRefs or 0 -> a extent
@@ -112,6 +114,7 @@ inline constexpr std::size_t kActorNamespace = 3;
 inline constexpr std::size_t kActorPendingCalls = 4;  // ActorOptions.max_pending_calls
 inline constexpr std::size_t kActorType = 5;  // key of its class
 inline constexpr std::size_t kActorGroups = 6;  // of threads (runtime/call_threads.h)
+inline constexpr std::size_t kActorLasting = 7;  // shm::LastingState::options
 
 // Progress is counted like a metric, in these cells of each process.
 inline constexpr std::uint32_t kProgress = 16;
@@ -163,6 +166,8 @@ inline std::string_view field(const Fields& fields, std::size_t i) {
 
 // The exit code by which an actor's process tells that the constructor failed.
 inline constexpr int kExitConstructorFailed = 76;
+// By which it tells that its checkpoints and its journal do not give its state.
+inline constexpr int kExitStateLost = 78;
 // By which a worker ends whose task was cancelled by force, if it is faster than the signal.
 inline constexpr int kExitCancelled = 77;
 

@@ -370,6 +370,57 @@ void invoke_method(Execution& execution, Parameters<P...>*) {
   }
 }
 
+// ---- The state of actors.
+
+template <class T>
+inline constexpr bool kSavesItself = requires(const T& saved, T& loaded, Writer& w, Reader& r) {
+  saved.save(w);
+  loaded.load(r);
+};
+template <class T>
+consteval bool can_be_saved() {
+  if constexpr (kSavesItself<T>) {
+    return true;
+  } else if constexpr (std::is_move_constructible_v<T>) {
+    return Encodable<T>;
+  } else {
+    return false;
+  }
+}
+
+template <class T>
+struct StateOf {
+  static void save(const void* instance, Writer& writer) {
+    const T& object = *static_cast<const T*>(instance);
+    if constexpr (kSavesItself<T>) {
+      object.save(writer);
+    } else {
+      encode<T>(writer, object);
+    }
+  }
+  static void* load(void* instance, Reader& reader) {
+    T* const object = static_cast<T*>(instance);
+    if constexpr (kSavesItself<T>) {
+      object->load(reader);
+      return object;
+    } else {
+      T* const loaded = new T(decode<T>(reader));
+      delete object;
+      return loaded;
+    }
+  }
+  static constexpr StateCodec kCodec{hash_text(type_name<T>()), &save, &load};
+};
+
+template <class T>
+constexpr const StateCodec* state_codec() {
+  if constexpr (can_be_saved<T>()) {
+    return &StateOf<T>::kCodec;
+  } else {
+    return nullptr;
+  }
+}
+
 template <class T, class... P>
 void invoke_constructor(Execution& execution) {
   std::tuple<Parameter<P>...> parameters{Parameter<P>(execution)...};
@@ -382,7 +433,8 @@ void invoke_constructor(Execution& execution) {
         }
       },
       parameters);
-  Execution::set_instance(object, [](void* instance) { delete static_cast<T*>(instance); });
+  Execution::set_instance(
+      object, [](void* instance) { delete static_cast<T*>(instance); }, state_codec<T>());
   execution.result([](Writer&) {});
 }
 

@@ -236,6 +236,19 @@ void let_go(OpenCall* call) noexcept;
 bool is_cancelled(const OpenCall* call);
 [[noreturn]] void throw_no_reply();
 
+// ---- The state of actors.
+
+// How objects of an actor's class become bytes and are made from them again.
+struct StateCodec {
+  std::uint64_t type = 0;  // hash of the class's name
+  void (*save)(const void* instance, Writer& writer) = nullptr;
+  // Returns the object with the state: the given one, or another one in its place.
+  void* (*load)(void* instance, Reader& reader) = nullptr;
+};
+// Throws Error: the class cannot be saved.
+[[noreturn]] void refuse_to_save(std::string_view type);
+void ask_for_checkpoint();
+
 // ---- Executing: what an invoker sees of the task it runs.
 
 enum class ArgumentTag : std::uint8_t { Value, Ref, Refs };
@@ -273,9 +286,10 @@ class Execution {
   OpenCall* open_call();
   SinkState open_sink();  // of the producer's stream
 
-  // The actor's object; set by its creation.
+  // The actor's object; set by its creation. `codec`: nullptr if it cannot be saved.
   static void* instance();
-  static void set_instance(void* instance, void (*destroy)(void*));
+  static void set_instance(void* instance, void (*destroy)(void*),
+                           const StateCodec* codec = nullptr);
 
  private:
   friend class Worker;
