@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -41,6 +42,10 @@ int increment(int x) { return x + 1; }
 int sleeps(int ms) {
   std::this_thread::sleep_for(std::chrono::milliseconds(ms));
   return ms;
+}
+int sleeps_noting(std::string file, int ms) {
+  count_in(file);
+  return sleeps(ms);
 }
 // Ends when it is asked to; nobody sees its value.
 int until_cancelled(std::string entered) {
@@ -90,6 +95,27 @@ int waits_without_end(std::string gate, std::string told) {
     open_gate(told);
     throw;
   }
+}
+
+// ---- Environments.
+
+struct Seen {
+  std::string variable;
+  std::string folder;
+  int process = 0;
+};
+Seen look(const std::string& variable) {
+  const char* value = ::getenv(variable.c_str());
+  return {value ? value : "(none)", std::filesystem::current_path().string(), ::getpid()};
+}
+Seen look_by_child(const std::string& variable) { return mobula::get(remote<look>(variable)); }
+
+struct Looker {
+  Seen look_here(std::string variable) const { return look(variable); }
+  Seen look_by_task(std::string variable) const { return mobula::get(remote<look>(variable)); }
+};
+Seen look_by_actor(const std::string& variable) {
+  return mobula::get(actor<Looker>().call<&Looker::look_here>(variable));
 }
 
 }  // namespace control
@@ -221,6 +247,96 @@ TEST_CASE("who waits for any of several hears of a deadline") {
   REQUIRE(ready.size() == 1);
   CHECK(ready[0] == late);
   open_gate(scratch.file("gate"));
+}
+
+// ---- Priorities.
+
+TEST_CASE("a task of higher priority does not wait for the backlog of a lower one") {
+  Scratch scratch;
+  const std::uintmax_t count = 400;
+  std::vector<Ref<int>> low;
+  for (std::uintmax_t i = 0; i < count; ++i)
+    low.push_back(remote<sleeps_noting>(scratch.file("low"), 5));
+  const Ref<int> high = remote<increment>.with({.priority = 1})(1);
+
+  CHECK(mobula::get(high, 20s) == 2);
+  CHECK(count_of(scratch.file("low")) < count);
+  for (const Ref<int>& ref : low) mobula::cancel(ref);
+}
+
+TEST_CASE("a task of lower priority is begun in the end, though higher ones wait") {
+  Scratch scratch;
+  const std::uintmax_t count = 600;
+  std::vector<Ref<int>> high;
+  for (std::uintmax_t i = 0; i < count; ++i)
+    high.push_back(remote<sleeps_noting>.with({.priority = 100})(scratch.file("high"), 10));
+  const Ref<int> low = remote<increment>.with({.priority = -100})(1);
+
+  CHECK(mobula::get(low, 30s) == 2);
+  CHECK(count_of(scratch.file("high")) > 0);
+  CHECK(count_of(scratch.file("high")) < count);
+  for (const Ref<int>& ref : high) mobula::cancel(ref);
+}
+
+TEST_CASE("priorities go from -100 to 100") {
+  CHECK_THROWS_WITH_AS(remote<increment>.with({.priority = 101})(1),
+                       doctest::Contains("TaskOptions.priority is 101"), mobula::Error);
+  CHECK_THROWS_AS(remote<increment>.with({.priority = -101})(1), mobula::Error);
+}
+
+// ---- Environments.
+
+TEST_CASE("a task finds the variables and the folder of its runtime_env, and no other task does") {
+  Scratch scratch;
+  const std::string folder = std::filesystem::canonical(scratch.path()).string();
+  const mobula::RuntimeEnv environment{.env_vars = {{"MOBULA_TEST_COLOUR", "red=ish"}},
+                                       .working_dir = scratch.path()};
+  const auto there = remote<look>.with({.runtime_env = environment});
+
+  std::vector<int> others;
+  for (int round = 0; round < 3; ++round) {
+    const Seen seen = mobula::get(there("MOBULA_TEST_COLOUR"));
+    CHECK(seen.variable == "red=ish");
+    CHECK(seen.folder == folder);
+    const Seen plain = mobula::get(remote<look>("MOBULA_TEST_COLOUR"));
+    CHECK(plain.variable == "(none)");
+    CHECK(plain.folder == std::filesystem::current_path().string());
+    CHECK(plain.process != seen.process);
+    const Seen blue = mobula::get(remote<look>.with(
+        {.runtime_env = {.env_vars = {{"MOBULA_TEST_COLOUR", ""}}}})("MOBULA_TEST_COLOUR"));
+    CHECK(blue.variable.empty());
+    CHECK(blue.process != seen.process);
+    CHECK(blue.process != plain.process);
+  }
+}
+
+TEST_CASE("what a task or actor starts is in its environment, unless it gives another one") {
+  const mobula::RuntimeEnv environment{.env_vars = {{"MOBULA_TEST_COLOUR", "green"}}};
+  const auto variable = std::string("MOBULA_TEST_COLOUR");
+  CHECK(mobula::get(remote<look_by_child>.with({.runtime_env = environment})(variable)).variable ==
+        "green");
+  CHECK(mobula::get(remote<look_by_actor>.with({.runtime_env = environment})(variable)).variable ==
+        "green");
+
+  const auto looker = actor<Looker>.with({.runtime_env = environment})();
+  CHECK(mobula::get(looker.call<&Looker::look_here>(variable)).variable == "green");
+  CHECK(mobula::get(looker.call<&Looker::look_by_task>(variable)).variable == "green");
+  CHECK(mobula::get(remote<look>(variable)).variable == "(none)");
+}
+
+TEST_CASE("a runtime_env that cannot be is refused at the call") {
+  const auto refused = [](mobula::RuntimeEnv environment, const char* words) {
+    CHECK_THROWS_WITH_AS(remote<look>.with({.runtime_env = environment})("x"),
+                         doctest::Contains(words), mobula::Error);
+    CHECK_THROWS_WITH_AS(actor<Looker>.with({.runtime_env = environment})(),
+                         doctest::Contains(words), mobula::Error);
+  };
+  refused({.env_vars = {{"", "x"}}}, "'' is no name of an environment variable");
+  refused({.env_vars = {{"A=B", "x"}}}, "'A=B' is no name of an environment variable");
+  refused({.env_vars = {{"A", std::string("a\0b", 3)}}}, "the value of A contains a zero byte");
+  refused({.working_dir = "/no/such/folder"}, "'/no/such/folder' is no folder");
+  refused({.working_dir = "/dev/null"}, "is no folder");
+  refused({.env_vars = {{"A", std::string(4000, 'x')}}}, "bytes together; at most 3072");
 }
 
 int main(int argc, char** argv) {

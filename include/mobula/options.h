@@ -14,7 +14,8 @@ namespace mobula {
 using Duration = std::chrono::nanoseconds;
 
 // What the process of a task or actor finds around it. Those with different ones never share a
-// process.
+// process. What a task submits runs in its environment, unless it is given another one, which then
+// is relative to the driver's. All of it together may have some 3000 bytes.
 struct RuntimeEnv {
   std::map<std::string, std::string> env_vars = {};  // added to those of the driver, or replacing
   std::string working_dir = {};  // an existing folder; empty: the driver's
@@ -28,8 +29,10 @@ struct TaskOptions {
   int max_retries = 3;  // further attempts after a worker crash; -1: without end; 0: none
   bool retry_exceptions = false;  // also when the function throws
   std::string name = {};  // shown in errors and tools instead of the function's
-  RuntimeEnv runtime_env = {};  // not built yet
-  int priority = 0;  // not built yet
+  RuntimeEnv runtime_env = {};
+  // From -100 to 100: tasks of a higher one get workers first, also those at work on a lower one,
+  // as soon as these have ended their task.
+  int priority = 0;
   // From the submission on; not negative. A task that has not ended by then is cancelled, and get
   // throws DeadlineExceededError. What it submits has no later deadline than itself.
   std::optional<Duration> deadline = {};
@@ -76,7 +79,7 @@ struct ActorOptions {
   // Calls of one process that may wait or run at a time; one more throws PendingCallsLimitError.
   // -1: without end.
   int max_pending_calls = -1;
-  RuntimeEnv runtime_env = {};  // not built yet
+  RuntimeEnv runtime_env = {};
 };
 
 // Of one call of an actor.

@@ -55,13 +55,13 @@ struct WorkerAllotment::Plan {
   ResourceAmounts coming;            // the same, once the workers that leave have left
   int returning = 0;                 // leaving workers that nobody counts on yet
   int ending = 0;                    // retiring processes whose place nobody counts on yet
-  int starts = 0;                    // new processes that classes count on
+  std::map<EnvironmentId, int> starts;  // new processes that classes count on
   std::set<WorkerId> asked;          // busy workers counted on, but not yet detached
   std::set<ClassId> served;
 
-  // For kPatience, without getting a worker or losing one.
-  [[nodiscard]] bool has_waited(const Class& cls) const {
-    return cls.wanting_since && now - *cls.wanting_since >= kPatience;
+  // For so long, without getting a worker or losing one.
+  [[nodiscard]] bool has_waited(const Class& cls, Time patience = kPatience) const {
+    return cls.wanting_since && now - *cls.wanting_since >= patience;
   }
   void take(const ResourceAmounts& demand) {
     at_once.subtract(demand);
@@ -79,7 +79,9 @@ std::string describe(const WorkerAction& action) {
       Match{
           [](const StartWorker& start) {
             return start.for_actor ? "start a worker for " + class_name(*start.for_actor)
-                                   : std::string("start a worker");
+                   : start.environment == EnvironmentId{}
+                       ? std::string("start a worker")
+                       : "start a worker in environment " + std::to_string(start.environment.value);
           },
           [&](const AttachWorker& attached) {
             return "attach " + worker_name(attached.worker) + " to " + class_name(attached.cls);
@@ -160,6 +162,8 @@ void WorkerAllotment::open(const ClassOpened& opened, Time now, WorkerActions& a
   cls.kind = opened.kind;
   cls.phase = opened.kind == ClassKind::Actor ? ClassPhase::Waiting : ClassPhase::Open;
   cls.demand = opened.demand;
+  cls.priority = opened.priority;
+  cls.environment = opened.environment;
   cls.order = ++opened_;
   if (opened.kind == ClassKind::Actor) cls.wanting_since = now;
   classes_.insert_or_assign(opened.cls, std::move(cls));
@@ -223,8 +227,10 @@ void WorkerAllotment::join(const WorkerReady& ready, Time now, WorkerActions& ac
   if (workers_.contains(ready.worker)) return;
   Worker worker;
   worker.since = now;
+  worker.environment = ready.environment;
   if (!ready.started_for) {
-    starting_ = std::max(0, starting_ - 1);
+    int& starting = starting_[ready.environment];
+    starting = std::max(0, starting - 1);
     failed_starts_ = 0;
     starts_paused_until_.reset();
     workers_.emplace(ready.worker, std::move(worker));
@@ -252,8 +258,9 @@ void WorkerAllotment::join(const WorkerReady& ready, Time now, WorkerActions& ac
 
 void WorkerAllotment::start_failed(const WorkerStartFailed& failed, Time now) {
   if (!failed.started_for) {
-    if (starting_ == 0) return;
-    --starting_;
+    int& starting = starting_[failed.environment];
+    if (starting == 0) return;
+    --starting;
     // Several that were under way failed for the same reason.
     if (starts_paused_until_ && now < *starts_paused_until_) return;
     Time pause = kFailedStartPause;
@@ -281,7 +288,9 @@ void WorkerAllotment::idle(WorkerId id, Time now, WorkerActions& actions) {
     const bool retires = worker.spent;
     const Time since = worker.surplus ? worker.since : now;
     set_held(worker, {});
+    const EnvironmentId environment = worker.environment;
     worker = Worker{};
+    worker.environment = environment;
     worker.since = since;
     forget_if_left(left);
     if (retires) retire(id, now, actions);
@@ -488,7 +497,7 @@ bool WorkerAllotment::start_actor(ClassId id, Plan& plan, WorkerActions& actions
 void WorkerAllotment::serve_starving(Plan& plan, WorkerActions& actions) {
   std::vector<std::pair<Time, ClassId>> starving;
   for (const auto& [id, cls] : classes_) {
-    if (cls.phase != ClassPhase::Open || !plan.has_waited(cls)) continue;
+    if (cls.phase != ClassPhase::Open || !plan.has_waited(cls, patience(id))) continue;
     if (plan.tallies[id].able > 0) continue;
     starving.emplace_back(*cls.wanting_since, id);
   }
@@ -500,6 +509,7 @@ void WorkerAllotment::serve_starving(Plan& plan, WorkerActions& actions) {
 void WorkerAllotment::serve_by_need(Plan& plan, WorkerActions& actions) {
   while (true) {
     std::optional<ClassId> neediest;
+    int priority = 0;
     std::int64_t depth = 0;
     std::int64_t share = 1;
     for (const auto& [id, cls] : classes_) {
@@ -507,8 +517,10 @@ void WorkerAllotment::serve_by_need(Plan& plan, WorkerActions& actions) {
       const Tally& tally = plan.tallies[id];
       if (unserved(cls, tally) == 0) continue;
       // depth / (able + 1), compared without rounding
-      if (!neediest || cls.depth * share > depth * (tally.able + 1)) {
+      const bool is_needier = cls.depth * share > depth * (tally.able + 1);
+      if (!neediest || cls.priority > priority || (cls.priority == priority && is_needier)) {
         neediest = id;
+        priority = cls.priority;
         depth = cls.depth;
         share = tally.able + 1;
       }
@@ -523,21 +535,29 @@ void WorkerAllotment::serve(ClassId id, Plan& plan, WorkerActions& actions) {
   if (plan.at_once.contains(classes_.at(id).demand)) {
     if (!give_worker(id, plan, actions)) plan.served.insert(id);
   } else {
-    claim_resources(id, plan, actions);
-    plan.served.insert(id);
+    // Whoever outranks others need not take their workers one by one.
+    const bool claimed = claim_resources(id, plan, actions);
+    claimed&& outranks_any(id) ? plan.count_on_worker(id) : void(plan.served.insert(id));
   }
 }
 
 // False if no worker can be given, and none is on its way to this class.
 bool WorkerAllotment::give_worker(ClassId id, Plan& plan, WorkerActions& actions) {
   Class& cls = classes_.at(id);
-  if (const auto worker = warmest_unattached()) {
+  int& starts = plan.starts[cls.environment];
+  const auto ordered = starting_.find(cls.environment);
+  int to_order = 0;
+  for (const auto& [environment, count] : plan.starts) {
+    const auto known = starting_.find(environment);
+    to_order += std::max(0, count - (known == starting_.end() ? 0 : known->second));
+  }
+  if (const auto worker = warmest_unattached(cls.environment)) {
     attach(*worker, id, plan.now, actions);
     cls.wanting_since = plan.now;  // got something just now
     cls.exhaustion_told = false;
-  } else if (plan.starts < starting_ ||
-             processes() + (plan.starts - starting_) < limits_.workers_max) {
-    ++plan.starts;
+  } else if ((ordered != starting_.end() && starts < ordered->second) ||
+             processes() + to_order < limits_.workers_max) {
+    ++starts;
     starting_for_.insert(id);
   } else if (!claim_place(id, plan, actions)) {
     return false;
@@ -556,11 +576,9 @@ bool WorkerAllotment::claim_place(ClassId id, Plan& plan, WorkerActions& actions
     --plan.ending;
     return true;
   }
-  if (cls.kind == ClassKind::Actor) {
-    if (const auto idle_one = coldest_unattached()) {
-      retire(*idle_one, plan.now, actions);
-      return true;
-    }
+  if (const auto idle_one = coldest_unattached()) {  // of no use: it is for tasks, or of another
+    retire(*idle_one, plan.now, actions);            // environment
+    return true;
   }
   if (plan.returning > 0) {
     --plan.returning;
@@ -582,7 +600,9 @@ bool WorkerAllotment::claim_place(ClassId id, Plan& plan, WorkerActions& actions
   // A worker that is at work somewhere will come free or can be asked later; only if there
   // is none would the class wait in vain.
   const bool none_will_come =
-      starting_ == 0 && plan.starts == 0 &&
+      starting() == 0 &&
+      std::all_of(plan.starts.begin(), plan.starts.end(),
+                  [](const auto& starts) { return starts.second == 0; }) &&
       std::none_of(workers_.begin(), workers_.end(), [](const auto& entry) {
         const Worker& worker = entry.second;
         return worker.phase == WorkerPhase::Retiring || (!worker.for_actor && !worker.blocked);
@@ -610,9 +630,9 @@ bool WorkerAllotment::claim_resources(ClassId id, Plan& plan, WorkerActions& act
     if (victim) {
       resting.push_back(*victim);
     } else {
+      victim = pick_busy(after, lack, id);
       // An actor's share is kept from the tasks at once: they take it back within moments.
-      if (waited || is_actor) victim = pick_busy(after, lack, id);
-      if (!victim) return false;
+      if (!victim || !(waited || is_actor || outranks(id, *workers_.at(*victim).cls))) return false;
       busy.push_back(*victim);
     }
     const Worker& worker = workers_.at(*victim);
@@ -625,10 +645,9 @@ bool WorkerAllotment::claim_resources(ClassId id, Plan& plan, WorkerActions& act
 
   plan = std::move(after);
   for (const WorkerId victim : resting) detach(victim, plan.now, actions);
-  if (waited) {
-    for (const WorkerId victim : busy) {
-      if (is_actor || has_had_its_turn(victim, plan.now)) detach(victim, plan.now, actions);
-    }
+  for (const WorkerId victim : busy) {
+    if (!waited && !outranks(id, *workers_.at(victim).cls)) continue;
+    if (is_actor || has_had_its_turn(victim, plan.now)) detach(victim, plan.now, actions);
   }
   plan.take(cls.demand);
   plan.returning = std::max(0, plan.returning - 1);
@@ -646,10 +665,11 @@ bool WorkerAllotment::may_be_asked(WorkerId id, const Plan& plan, std::string_vi
 
 // The longest resting worker that its own class can spare.
 std::optional<WorkerId> WorkerAllotment::pick_resting(const Plan& plan, std::string_view resource,
-                                                      std::optional<ClassId> but) const {
+                                                      std::optional<ClassId> but, From from) const {
   std::optional<WorkerId> longest;
   for (const auto& [id, worker] : workers_) {
     if (!worker.resting || !may_be_asked(id, plan, resource, but)) continue;
+    if (from == From::OtherEnvironments && worker.environment == EnvironmentId{}) continue;
     const Tally& tally = plan.tallies.at(*worker.cls);
     if (tally.resting + tally.settling <= classes_.at(*worker.cls).depth) continue;
     if (!longest || worker.since < workers_.at(*longest).since) longest = id;
@@ -663,7 +683,26 @@ bool WorkerAllotment::has_had_its_turn(WorkerId id, Time now) const {
   return now - workers_.at(id).since >= kPatience;
 }
 
-// A worker of the class that has the most of them.
+bool WorkerAllotment::outranks(ClassId higher, ClassId lower) const {
+  return classes_.at(higher).kind == ClassKind::Task &&
+         classes_.at(higher).priority > classes_.at(lower).priority;
+}
+
+bool WorkerAllotment::outranks_any(ClassId id) const {
+  return std::any_of(classes_.begin(), classes_.end(), [&](const auto& other) {
+    return other.second.kind == ClassKind::Task && outranks(id, other.first);
+  });
+}
+
+Time WorkerAllotment::patience(ClassId id) const {
+  const bool outranked = std::any_of(classes_.begin(), classes_.end(), [&](const auto& other) {
+    return other.second.phase == ClassPhase::Open && other.second.depth > 0 &&
+           outranks(other.first, id);
+  });
+  return outranked ? kOutranked : kPatience;
+}
+
+// A worker of the class of lowest priority, and among those of the one that has the most of them.
 std::optional<WorkerId> WorkerAllotment::pick_busy(const Plan& plan, std::string_view resource,
                                                    std::optional<ClassId> beneficiary) const {
   std::optional<WorkerId> best;
@@ -672,7 +711,9 @@ std::optional<WorkerId> WorkerAllotment::pick_busy(const Plan& plan, std::string
     if (!may_be_asked(id, plan, resource, beneficiary)) continue;
     if (!may_lose_one(plan, *worker.cls, beneficiary)) continue;
     const int able = plan.tallies.at(*worker.cls).able;
-    if (!best || able > most) {
+    const bool lower = best && outranks(*workers_.at(*best).cls, *worker.cls);
+    const bool higher = best && outranks(*worker.cls, *workers_.at(*best).cls);
+    if (!best || lower || (!higher && able > most)) {
       best = id;
       most = able;
     }
@@ -680,13 +721,17 @@ std::optional<WorkerId> WorkerAllotment::pick_busy(const Plan& plan, std::string
   return best;
 }
 
-// Whoever has no worker at all may take anyone's. Else a move must leave the donor less needy
-// than the beneficiary is now, or the worker would be asked back at once.
+// Whoever has no worker at all may take anyone's, and a class those of lower priority. Else a move
+// must leave the donor less needy than the beneficiary is now, or the worker would be asked back at
+// once.
 bool WorkerAllotment::may_lose_one(const Plan& plan, ClassId donor,
                                    std::optional<ClassId> beneficiary) const {
   if (!beneficiary || classes_.at(*beneficiary).kind == ClassKind::Actor) return true;
   const auto own = plan.tallies.find(*beneficiary);
   const int able = own == plan.tallies.end() ? 0 : own->second.able;
+  if (outranks(*beneficiary, donor)) return true;
+  if (outranks(donor, *beneficiary) && classes_.at(donor).depth > 0)
+    return able == 0 && plan.has_waited(classes_.at(*beneficiary), kOutranked);
   if (able == 0) return true;
   const int donor_able = plan.tallies.at(donor).able;
   return donor_able >= 2 &&
@@ -695,15 +740,17 @@ bool WorkerAllotment::may_lose_one(const Plan& plan, ClassId donor,
 
 void WorkerAllotment::start_workers(const Plan& plan, WorkerActions& actions) {
   if (starts_paused_until_ && plan.now < *starts_paused_until_) return;
-  const int cold = limits_.workers_warm - task_processes() - starting_;
-  // More at once than there are CPUs would only start each of them later.
-  const int at_once = std::max(1, whole_cpus(*capacity_)) - starting_;
-  const int orders = std::min(
-      {std::max(plan.starts - starting_, cold), at_once, limits_.workers_max - processes()});
-  for (int i = 0; i < orders; ++i) {
-    ++starting_;
-    actions.push_back(StartWorker{std::nullopt});
-  }
+  const auto start_up_to = [&](EnvironmentId environment, int wanted) {
+    // More at once than there are CPUs would only start each of them later.
+    while (starting_[environment] < wanted && starting() < std::max(1, whole_cpus(*capacity_)) &&
+           processes() < limits_.workers_max) {
+      ++starting_[environment];
+      actions.emplace_back(StartWorker{std::nullopt, environment});
+    }
+  };
+  for (const auto& [environment, wanted] : plan.starts) start_up_to(environment, wanted);
+  // The warm ones last: a place that was made free is for who waits for it.
+  start_up_to({}, limits_.workers_warm - own_processes());
 }
 
 void WorkerAllotment::retire_surplus(const Plan& plan, WorkerActions& actions) {
@@ -711,25 +758,27 @@ void WorkerAllotment::retire_surplus(const Plan& plan, WorkerActions& actions) {
   for (const auto& [id, worker] : workers_) {
     if (worker.phase == WorkerPhase::Retiring) --staying;
   }
-  while (const auto id = coldest_unattached()) {
+  for (;; --staying) {
     const bool too_many = staying > limits_.workers_max;
-    const bool unused =
-        task_processes() > limits_.workers_warm && plan.now - workers_.at(*id).since >= kIdleKept;
-    if (!unused && !too_many) return;
+    const auto id = too_many ? coldest_unattached() : coldest_unused(plan.now);
+    if (!id) return;
     retire(*id, plan.now, actions);
-    --staying;
   }
 }
 
 // Those that rest in their classes go by the door: a task that came meanwhile is still taken.
 void WorkerAllotment::detach_surplus(Plan& plan, WorkerActions& actions) {
-  auto extra = task_processes() - limits_.workers_warm;
+  int extra = own_processes() - limits_.workers_warm;
   for (const auto& [id, worker] : workers_) {
-    if (worker.phase == WorkerPhase::Leaving && (worker.surplus || worker.spent)) --extra;
+    if (worker.phase == WorkerPhase::Leaving && (worker.surplus || worker.spent) &&
+        worker.environment == EnvironmentId{})
+      --extra;
   }
-  for (; extra > 0; --extra) {
-    const auto id = pick_resting(plan, {}, std::nullopt);
+  for (;;) {
+    const auto id =
+        pick_resting(plan, {}, std::nullopt, extra > 0 ? From::Anywhere : From::OtherEnvironments);
     if (!id || plan.now - workers_.at(*id).since < kIdleKept) return;
+    if (workers_.at(*id).environment == EnvironmentId{}) --extra;
     Worker& worker = workers_.at(*id);
     const Time since = worker.since;
     --plan.tallies.at(*worker.cls).resting;
@@ -791,10 +840,10 @@ void WorkerAllotment::forget_if_left(ClassId id) {
   classes_.erase(known);
 }
 
-std::optional<WorkerId> WorkerAllotment::warmest_unattached() const {
+std::optional<WorkerId> WorkerAllotment::warmest_unattached(EnvironmentId environment) const {
   std::optional<WorkerId> warmest;
   for (const auto& [id, worker] : workers_) {
-    if (worker.phase != WorkerPhase::Unattached) continue;
+    if (worker.phase != WorkerPhase::Unattached || worker.environment != environment) continue;
     if (!warmest || worker.since >= workers_.at(*warmest).since) warmest = id;
   }
   return warmest;
@@ -809,16 +858,43 @@ std::optional<WorkerId> WorkerAllotment::coldest_unattached() const {
   return coldest;
 }
 
+std::optional<WorkerId> WorkerAllotment::coldest_unused(Time now) const {
+  const bool warm_too = own_processes() > limits_.workers_warm;
+  std::optional<WorkerId> coldest;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.phase != WorkerPhase::Unattached || now - worker.since < kIdleKept) continue;
+    if (worker.environment == EnvironmentId{} && !warm_too) continue;
+    if (!coldest || worker.since < workers_.at(*coldest).since) coldest = id;
+  }
+  return coldest;
+}
+
+int WorkerAllotment::starting() const {
+  int count = 0;
+  for (const auto& [environment, starts] : starting_) count += starts;
+  return count;
+}
+
 int WorkerAllotment::processes() const {
-  int count = static_cast<int>(workers_.size()) + starting_;
+  int count = static_cast<int>(workers_.size()) + starting();
   for (const auto& [id, starts] : actor_starts_) count += starts;
   return count;
 }
 
-int WorkerAllotment::task_processes() const {
+// Those for tasks in the node's own environment.
+int WorkerAllotment::own_processes() const {
   return static_cast<int>(std::count_if(workers_.begin(), workers_.end(), [](const auto& entry) {
-    return !entry.second.for_actor && entry.second.phase != WorkerPhase::Retiring;
+    return !entry.second.for_actor && entry.second.phase != WorkerPhase::Retiring &&
+           entry.second.environment == EnvironmentId{};
   }));
+}
+
+bool WorkerAllotment::has_surplus() const {
+  return own_processes() > limits_.workers_warm ||
+         std::any_of(workers_.begin(), workers_.end(), [](const auto& entry) {
+           return entry.second.environment != EnvironmentId{} &&
+                  entry.second.phase != WorkerPhase::Retiring;
+         });
 }
 
 std::map<ClassId, WorkerAllotment::Tally> WorkerAllotment::tally() const {

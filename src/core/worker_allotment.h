@@ -26,6 +26,12 @@
 //   A small actor may pass a large one, but only with resources that the large one
 //   cannot use yet: actors keep theirs for life, and an actor that waits for another
 //   actor's end may wait for ever.
+// - Of classes with tasks that wait, the one of higher priority is served first, and takes workers
+//   from those of lower priority after their tasks. A class without any worker gets one all the
+//   same when it has waited for kOutranked, for kPatience or one task: so the lowest goes on,
+//   slowly.
+// - A worker is born into an environment, and serves classes of that one only. Those of the node's
+//   own are the warm ones; others go when they have found nothing for kIdleKept.
 // - Workers beyond workers_warm that find nothing for kIdleKept go, those of classes too: what
 //   a burst of blocked tasks started ends after it. A spent worker goes after its task.
 // - A class whose task was ended for want of memory gets no more workers than it has left, and
@@ -61,6 +67,12 @@ struct WorkerId {
 
 enum class ClassKind { Task, Actor };
 
+// What the processes of a class find around them; 0 is the node's own.
+struct EnvironmentId {
+  std::uint32_t value = 0;
+  friend auto operator<=>(const EnvironmentId&, const EnvironmentId&) = default;
+};
+
 // ---- Facts. A fact about a worker or class that is not known (any more) changes nothing.
 
 // What the node has. Nothing is started or rejected before this is known.
@@ -87,6 +99,8 @@ struct ClassOpened {
   ClassId cls;
   ClassKind kind = ClassKind::Task;
   ResourceAmounts demand;
+  int priority = 0;  // of a task class: the higher comes first
+  EnvironmentId environment = {};  // of a task class
   friend bool operator==(const ClassOpened&, const ClassOpened&) = default;
 };
 // Its workers are detached; an actor's is retired.
@@ -104,11 +118,13 @@ struct BacklogSeen {
 struct WorkerReady {
   WorkerId worker;
   std::optional<ClassId> started_for;
+  EnvironmentId environment = {};  // as StartWorker said
   friend bool operator==(const WorkerReady&, const WorkerReady&) = default;
 };
 // A process that was ordered by StartWorker ended, or failed to start, before it joined.
 struct WorkerStartFailed {
   std::optional<ClassId> started_for;
+  EnvironmentId environment = {};
   friend bool operator==(const WorkerStartFailed&, const WorkerStartFailed&) = default;
 };
 // An attached worker found nothing to do for a while (may be repeated as long as that is so),
@@ -162,6 +178,7 @@ using WorkerEvent =
 // Start one process; it answers by WorkerReady or WorkerStartFailed.
 struct StartWorker {
   std::optional<ClassId> for_actor;
+  EnvironmentId environment = {};  // of workers for tasks
   friend bool operator==(const StartWorker&, const StartWorker&) = default;
 };
 // The worker takes tasks of this class from now on. Also sent to an actor's new worker.
@@ -208,6 +225,9 @@ class WorkerAllotment {
   // asked to leave for it. Long against attaching a worker (well under 1 ms), so that
   // changing classes stays rare; short against what a person notices.
   static constexpr Time kPatience = std::chrono::milliseconds(20);
+  // The same for a class while others of higher priority have tasks that wait: the others keep
+  // 98 % of what they ask for.
+  static constexpr Time kOutranked = std::chrono::seconds(1);
   // How long a newly attached or woken worker counts as one that will take a waiting task:
   // within it the next samples of the backlog do not know of it yet.
   static constexpr Time kSettling = std::chrono::milliseconds(5);
@@ -230,7 +250,7 @@ class WorkerAllotment {
   [[nodiscard]] std::string explain(ClassId cls) const;
 
   // True while workers exist that will be retired unless they get work: time must pass then.
-  [[nodiscard]] bool has_surplus() const { return task_processes() > limits_.workers_warm; }
+  [[nodiscard]] bool has_surplus() const;
 
   // Of a task class that waits for a resource of which all there is is held by blocked workers:
   // these. None if it waits for anything else, or for nothing.
@@ -284,6 +304,8 @@ class WorkerAllotment {
     ClassPhase phase = ClassPhase::Open;
     ResourceAmounts demand;
     std::int64_t depth = 0;
+    int priority = 0;
+    EnvironmentId environment;
     std::uint64_t order = 0;  // of opening: actors are served in it
     std::optional<Time> wanting_since;  // wants a worker; got and lost none since
     bool exhaustion_told = false;
@@ -298,6 +320,7 @@ class WorkerAllotment {
   enum class WorkerPhase { Unattached, Attached, Leaving, Retiring };
   struct Worker {
     WorkerPhase phase = WorkerPhase::Unattached;
+    EnvironmentId environment;
     std::optional<ClassId> cls;
     bool for_actor = false;
     bool blocked = false;
@@ -352,8 +375,10 @@ class WorkerAllotment {
   bool give_worker(ClassId id, Plan& plan, WorkerActions& actions);
   bool claim_place(ClassId id, Plan& plan, WorkerActions& actions);
   bool claim_resources(ClassId id, Plan& plan, WorkerActions& actions);
+  enum class From { Anywhere, OtherEnvironments };
   [[nodiscard]] std::optional<WorkerId> pick_resting(const Plan& plan, std::string_view resource,
-                                                     std::optional<ClassId> but) const;
+                                                     std::optional<ClassId> but,
+                                                     From from = From::Anywhere) const;
   [[nodiscard]] std::optional<WorkerId> pick_busy(const Plan& plan, std::string_view resource,
                                                   std::optional<ClassId> beneficiary) const;
   [[nodiscard]] bool may_be_asked(WorkerId id, const Plan& plan, std::string_view resource,
@@ -361,8 +386,12 @@ class WorkerAllotment {
   [[nodiscard]] bool has_had_its_turn(WorkerId id, Time now) const;
   [[nodiscard]] bool may_lose_one(const Plan& plan, ClassId donor,
                                   std::optional<ClassId> beneficiary) const;
-  [[nodiscard]] std::optional<WorkerId> warmest_unattached() const;
+  [[nodiscard]] bool outranks(ClassId higher, ClassId lower) const;
+  [[nodiscard]] bool outranks_any(ClassId id) const;
+  [[nodiscard]] Time patience(ClassId id) const;
+  [[nodiscard]] std::optional<WorkerId> warmest_unattached(EnvironmentId environment) const;
   [[nodiscard]] std::optional<WorkerId> coldest_unattached() const;
+  [[nodiscard]] std::optional<WorkerId> coldest_unused(Time now) const;
 
   void attach(WorkerId id, ClassId cls, Time now, WorkerActions& actions);
   void detach(WorkerId id, Time now, WorkerActions& actions);
@@ -371,7 +400,8 @@ class WorkerAllotment {
   void forget_if_left(ClassId id);
   [[nodiscard]] bool is_lent_to(const ResourceAmounts& demand) const;
   [[nodiscard]] int processes() const;
-  [[nodiscard]] int task_processes() const;
+  [[nodiscard]] int own_processes() const;
+  [[nodiscard]] int starting() const;
   [[nodiscard]] std::map<ClassId, Tally> tally() const;
   [[nodiscard]] std::int64_t unserved(const Class& cls, const Tally& tally) const;
   [[nodiscard]] std::string explain_lack(const Class& cls, const std::string& resource) const;
@@ -384,7 +414,7 @@ class WorkerAllotment {
   std::map<ClassId, Class> classes_;  // ordered, so that replays match
   std::map<WorkerId, Worker> workers_;
   std::map<ClassId, int> actor_starts_;  // ordered for an actor and not joined; may be closed
-  int starting_ = 0;  // ordered for task classes and not joined
+  std::map<EnvironmentId, int> starting_;  // ordered for task classes and not joined
   int failed_starts_ = 0;  // in a row
   std::optional<Time> starts_paused_until_;
   std::optional<Time> surplus_since_;

@@ -740,5 +740,128 @@ TEST_CASE("facts about workers and classes that are not known change nothing") {
   }
 }
 
+// ---- Priorities.
+
+constexpr Time kTurnOver = kStart + WorkerAllotment::kPatience;
+
+void open_with_priority(Node& node, ClassId cls, int priority) {
+  REQUIRE(node.tell(ClassOpened{cls, ClassKind::Task, kOneCpu, priority}) == WorkerActions{});
+}
+
+TEST_CASE("an idle worker goes to the higher priority, however deep the backlog of the lower is") {
+  Node node{2};
+  open_with_priority(node, kTrain, 0);
+  open_with_priority(node, kServe, 7);
+  node.tell(BacklogSeen{kTrain, 1000});
+  node.tell(BacklogSeen{kServe, 1});
+
+  CHECK(node.tell(WorkerReady{kAnn, {}}) == WorkerActions{AttachWorker{kAnn, kServe}});
+  CHECK(node.tell(WorkerReady{kBob, {}}) == WorkerActions{AttachWorker{kBob, kTrain}});
+}
+
+TEST_CASE("a higher priority takes all workers of a lower one, without waiting for its patience") {
+  Node node{2, {kAnn, kBob}};
+  open_with_priority(node, kTrain, -1);
+  open_with_priority(node, kServe, 1);
+  node.tell(BacklogSeen{kTrain, 1000});
+
+  CHECK(node.tell(BacklogSeen{kServe, 1000}, kTurnOver - 1ms) == WorkerActions{});
+  CHECK(node.tell(Tick{}, kTurnOver) == WorkerActions{DetachWorker{kAnn}, DetachWorker{kBob}});
+  CHECK(node.tell(WorkerIdle{kAnn}, kTurnOver) == WorkerActions{AttachWorker{kAnn, kServe}});
+  CHECK(node.tell(WorkerIdle{kBob}, kTurnOver) == WorkerActions{AttachWorker{kBob, kServe}});
+}
+
+TEST_CASE("a lower priority takes no worker of a higher one that has a backlog of its own") {
+  Node node{2, {kAnn, kBob}};
+  open_with_priority(node, kTrain, 0);
+  open_with_priority(node, kServe, 1);
+  node.tell(BacklogSeen{kServe, 1});
+  node.tell(BacklogSeen{kTrain, 1000});
+  REQUIRE(node.allotment.view(kServe)->workers == 1);
+
+  node.tell(BacklogSeen{kServe, 1}, kLater);  // it has settled, and a task still waits
+  for (Time at = kTurnOver; at < kStart + WorkerAllotment::kOutranked; at += 5ms) {
+    for (const WorkerAction& action : node.tell(Tick{}, at)) {
+      const auto* detached = std::get_if<DetachWorker>(&action);
+      REQUIRE((detached && detached->worker == kAnn));  // the one that kTrain has
+    }
+  }
+}
+
+TEST_CASE("a lower priority without a worker gets one for a turn, once it has waited for long") {
+  Node node{1, {kAnn}};
+  open_with_priority(node, kTrain, 0);
+  open_with_priority(node, kServe, 1);
+  node.tell(BacklogSeen{kServe, 1000});
+  node.tell(BacklogSeen{kTrain, 1000});
+  REQUIRE(node.allotment.view(kServe)->workers == 1);
+
+  const Time turn = kStart + WorkerAllotment::kOutranked;
+  CHECK(node.tell(Tick{}, turn - 1ms) == WorkerActions{});
+  CHECK(node.tell(Tick{}, turn) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}, turn) == WorkerActions{AttachWorker{kAnn, kTrain}});
+  CHECK(node.tell(Tick{}, turn + WorkerAllotment::kPatience - 1ms) == WorkerActions{});
+  CHECK(node.tell(Tick{}, turn + WorkerAllotment::kPatience) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(node.tell(WorkerIdle{kAnn}, turn + WorkerAllotment::kPatience) ==
+        WorkerActions{AttachWorker{kAnn, kServe}});
+}
+
+TEST_CASE("a lower priority takes over as always when the higher one has nothing that waits") {
+  Node node{1, {kAnn}};
+  open_with_priority(node, kTrain, 0);
+  open_with_priority(node, kServe, 1);
+  node.tell(BacklogSeen{kServe, 1});
+  node.tell(BacklogSeen{kServe, 0});
+  node.tell(BacklogSeen{kTrain, 5});
+
+  CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kAnn}});
+}
+
+// ---- Environments.
+
+constexpr EnvironmentId kElsewhere{7};
+
+TEST_CASE("workers serve classes of their own environment only") {
+  Node node{3, {kAnn}};
+  node.open(kTrain);
+  REQUIRE(node.tell(ClassOpened{kServe, ClassKind::Task, kOneCpu, 0, kElsewhere}) ==
+          WorkerActions{});
+
+  CHECK(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{StartWorker{std::nullopt, kElsewhere}});
+  CHECK(node.tell(WorkerReady{kBob, {}, kElsewhere}) == WorkerActions{AttachWorker{kBob, kServe}});
+  node.tell(BacklogSeen{kServe, 0});
+  node.tell(WorkerIdle{kBob});
+  CHECK(node.tell(BacklogSeen{kTrain, 2}) ==
+        WorkerActions{AttachWorker{kAnn, kTrain}, StartWorker{}});
+}
+
+TEST_CASE("a worker of another environment ends when it is not needed, and a warm one stays") {
+  Node node{2, {kAnn}};
+  node.tell(PoolLimits{1, 8});
+  node.open(kTrain);
+  REQUIRE(node.tell(ClassOpened{kServe, ClassKind::Task, kOneCpu, 0, kElsewhere}) ==
+          WorkerActions{});
+  node.tell(BacklogSeen{kServe, 1});
+  node.tell(WorkerReady{kBob, {}, kElsewhere});
+  node.tell(BacklogSeen{kServe, 0});
+  node.tell(WorkerIdle{kBob});
+  REQUIRE(node.allotment.has_surplus());
+
+  const Time over = kStart + WorkerAllotment::kIdleKept;
+  CHECK(node.tell(Tick{}, over) == WorkerActions{DetachWorker{kBob}});
+  CHECK(node.tell(WorkerIdle{kBob}, over) == WorkerActions{RetireWorker{kBob}});
+  node.tell(WorkerGone{kBob}, over);
+  CHECK_FALSE(node.allotment.has_surplus());
+}
+
+TEST_CASE("in a full pool an idle worker of another environment makes place") {
+  Node node{2, {kAnn}, /*workers_max=*/1};
+  REQUIRE(node.tell(ClassOpened{kServe, ClassKind::Task, kOneCpu, 0, kElsewhere}) ==
+          WorkerActions{});
+
+  CHECK(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{RetireWorker{kAnn}});
+  CHECK(node.tell(WorkerGone{kAnn}) == WorkerActions{StartWorker{std::nullopt, kElsewhere}});
+}
+
 }  // namespace
 }  // namespace mobula::core

@@ -19,7 +19,8 @@ enum class Doing { Nothing, Working, Leaving, Ending };
 
 struct Process {
   Doing doing = Doing::Nothing;
-  std::optional<ClassId> cls;
+  std::optional<ClassId> cls = {};
+  EnvironmentId environment = {};
   bool actor = false;
   bool blocked = false;
 };
@@ -27,6 +28,8 @@ struct Process {
 struct Tasks {
   ClassKind kind = ClassKind::Task;
   ResourceAmounts demand;
+  int priority = 0;
+  EnvironmentId environment = {};
   std::int64_t depth = 0;
   bool open = true;
   bool rejected = false;
@@ -70,7 +73,7 @@ class PretendNode {
   bool drains() {
     for (int round = 0; round < 600; ++round) {
       now_ += 10ms;
-      while (generic_starts_ > 0 || !actor_starts_.empty()) finish_start(/*may_fail=*/false);
+      while (!generic_starts_.empty() || !actor_starts_.empty()) finish_start(/*may_fail=*/false);
       for (const WorkerId id : ids()) {
         if (!processes_.contains(id)) continue;
         if (processes_.at(id).blocked) tell_worker(id, WorkerUnblocked{id});
@@ -154,8 +157,12 @@ class PretendNode {
       tasks.demand =
           ResourceAmounts::from_units({{"CPU", cpu[pick(5)]}, {"GPU", pick(4) == 0 ? 5'000 : 0}});
     }
+    if (tasks.kind == ClassKind::Task) {
+      tasks.priority = pick(2) == 0 ? 0 : static_cast<int>(pick(5)) - 2;
+      tasks.environment = {pick(3) != 0 ? 0 : static_cast<std::uint32_t>(pick(3))};
+    }
     classes_[id] = tasks;
-    tell(ClassOpened{id, tasks.kind, tasks.demand});
+    tell(ClassOpened{id, tasks.kind, tasks.demand, tasks.priority, tasks.environment});
   }
   void close_class() {
     if (pick(3) != 0) return;
@@ -186,13 +193,14 @@ class PretendNode {
   }
   void finish_start(bool may_fail = true) {
     const bool fails = may_fail && pick(20) == 0;
-    if (generic_starts_ > 0 && (actor_starts_.empty() || pick(2) == 0)) {
-      --generic_starts_;
+    if (!generic_starts_.empty() && (actor_starts_.empty() || pick(2) == 0)) {
+      const EnvironmentId environment = *generic_starts_.begin();
+      generic_starts_.erase(generic_starts_.begin());
       start_failed_ = fails;
-      if (fails) return tell(WorkerStartFailed{});
+      if (fails) return tell(WorkerStartFailed{std::nullopt, environment});
       const WorkerId id{++last_worker_};
-      processes_[id] = Process{};
-      tell(WorkerReady{id, std::nullopt});
+      processes_[id] = Process{.environment = environment};
+      tell(WorkerReady{id, std::nullopt, environment});
     } else if (!actor_starts_.empty()) {
       const ClassId cls = *actor_starts_.begin();
       actor_starts_.erase(actor_starts_.begin());
@@ -228,7 +236,7 @@ class PretendNode {
     tell(WorkerIdle{*id});
   }
   void come_back(WorkerId id) {
-    processes_.at(id) = Process{};
+    processes_.at(id) = Process{.environment = processes_.at(id).environment};
     tell(WorkerIdle{id});
   }
   void let_worker_block_or_wake() {
@@ -303,7 +311,7 @@ class PretendNode {
     return amounts;
   }
   int count() const {
-    return static_cast<int>(processes_.size() + actor_starts_.size()) + generic_starts_;
+    return static_cast<int>(processes_.size() + actor_starts_.size() + generic_starts_.size());
   }
   bool has_process(ClassId cls) const {
     return std::any_of(processes_.begin(), processes_.end(),
@@ -330,8 +338,8 @@ class PretendNode {
       tasks.told_exhausted = false;
       actor_starts_.insert(*start.for_actor);
     } else {
-      ++generic_starts_;
-      REQUIRE(generic_starts_ <= std::max<std::int64_t>(1, cpus_));
+      generic_starts_.insert(start.environment);
+      REQUIRE(generic_starts_.size() <= static_cast<std::size_t>(std::max<std::int64_t>(1, cpus_)));
     }
     REQUIRE(count() <= workers_max_);
   }
@@ -347,6 +355,7 @@ class PretendNode {
     } else {
       REQUIRE_FALSE(process.actor);
       REQUIRE(tasks.kind == ClassKind::Task);
+      REQUIRE(tasks.environment == process.environment);
       REQUIRE(tasks.depth > 0);
       REQUIRE(free().contains(tasks.demand));
       process.cls = attached.cls;
@@ -378,7 +387,7 @@ class PretendNode {
     classes_.at(exhausted.cls).told_exhausted = true;
   }
   bool someone_may_come() const {
-    return generic_starts_ > 0 ||
+    return !generic_starts_.empty() ||
            std::any_of(processes_.begin(), processes_.end(), [](const auto& entry) {
              const Process& process = entry.second;
              return process.doing == Doing::Ending || (!process.actor && !process.blocked);
@@ -405,11 +414,18 @@ class PretendNode {
       if (waits && !free().contains(others.demand)) return;
       if (waits_for_start(other)) return;  // it waits for a place, and comes first
     }
+    // Or for someone whose process starts, or is to take the place of another one, since those that
+    // are there are of other environments.
+    const bool kept = std::any_of(classes_.begin(), classes_.end(), [&](const auto& entry) {
+      return entry.second.depth > 0 && entry.second.environment != tasks.environment;
+    });
+    if (kept && (start_failed_ || someone_may_come())) return;
     INFO("class " << id.value << ": " << allotment_.explain(id));
     for (const auto& [worker, process] : processes_) {
-      REQUIRE((process.doing != Doing::Nothing || process.actor));
+      const bool serves = !process.actor && process.environment == tasks.environment;
+      REQUIRE((process.doing != Doing::Nothing || !serves));
     }
-    if (generic_starts_ > 0 || start_failed_) return;
+    if (!generic_starts_.empty() || start_failed_) return;
     REQUIRE(count() >= workers_max_);
     REQUIRE((someone_may_come() || tasks.told_exhausted));
   }
@@ -431,7 +447,7 @@ class PretendNode {
   std::set<WorkerId> to_retire_;
   std::optional<WorkerId> joining_;
   std::multiset<ClassId> actor_starts_;
-  int generic_starts_ = 0;
+  std::multiset<EnvironmentId> generic_starts_;
   bool start_failed_ = false;  // no start since has succeeded: a pause may be on
   std::uint32_t last_class_ = 0;
   std::uint32_t last_worker_ = 0;

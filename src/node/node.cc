@@ -416,7 +416,7 @@ void Node::step(const core::WorkerEvent& event) {
 void Node::carry_out(const core::WorkerActions& actions) {
   for (const core::WorkerAction& action : actions) {
     if (const auto* start = std::get_if<core::StartWorker>(&action)) {
-      start_worker(start->for_actor);
+      start_worker(start->for_actor, start->environment);
     } else if (const auto* attached = std::get_if<core::AttachWorker>(&action)) {
       attach(attached->worker.value, attached->cls.value);
     } else if (const auto* detach = std::get_if<core::DetachWorker>(&action)) {

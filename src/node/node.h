@@ -60,6 +60,7 @@ class Node {
     bool joined = false;
     bool gone = false;  // its end was reported and repaired
     std::optional<std::uint32_t> actor;  // its class
+    std::uint32_t environment = 0;  // a worker's for tasks: number in environments_
     std::uint32_t attached = shm::kNone;
     bool leaving = false;
     bool blocked = false;
@@ -77,6 +78,7 @@ class Node {
     int max_task_retries = 0;
     core::ResourceAmounts demand;
     std::uint64_t type = 0;  // key of its class
+    std::uint32_t environment = 0;
     int restarts = 0;
     int failed_starts = 0;
     core::Time attached_at{};  // when its newest process began to work
@@ -148,7 +150,8 @@ class Node {
   void look_for_deadlocks();
   void step(const core::WorkerEvent& event);
   void carry_out(const core::WorkerActions& actions);
-  void start_worker(std::optional<core::ClassId> actor);
+  void start_worker(std::optional<core::ClassId> actor, core::EnvironmentId environment);
+  std::uint32_t environment_number(const std::string& text);
   void order_forks();
   void attach(std::uint32_t worker, std::uint32_t cls);
   void leave_class(std::uint32_t worker);
@@ -236,8 +239,9 @@ class Node {
   std::map<std::uint32_t, Actor> actors_;  // by class
   ActorNames names_;
   std::string namespace_;  // of who names none
-  std::map<std::string, std::uint32_t> task_classes_;  // by demand
+  std::map<std::string, std::uint32_t> task_classes_;  // by demand, environment and priority
   std::map<std::uint32_t, std::uint32_t> callback_classes_;  // by process
+  std::vector<std::string> environments_{""};  // that were asked for; 0: ours
   std::map<std::uint32_t, std::uint64_t> depths_;  // last sampled, of task classes
   std::vector<shm::Address> condemned_;  // tasks cancelled by force whose process still runs
   core::DeadlineQueue deadlines_;  // of tasks, when they were last known to be open

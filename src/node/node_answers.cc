@@ -66,8 +66,10 @@ void Node::serve(int socket, std::uint32_t process) {
     Worker& worker = workers_.at(process);
     worker.joined = true;
     if (worker.actor) actors_.at(*worker.actor).failed_starts = 0;
-    step(core::WorkerReady{
-        {process}, worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt});
+    step(
+        core::WorkerReady{{process},
+                          worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt,
+                          {worker.environment}});
     return;
   }
   if (message.kind == wire::Kind::EndCancelled) {
@@ -165,6 +167,7 @@ void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
   cls.creation.store(0);
   cls.kill_request.store(0);
   cls.restarts.store(0);
+  cls.environment.store(0);
   cls.death = {};
   cls.lasting.options = 0;
   cls.lasting.born = cls.lasting.taken.load();
@@ -211,6 +214,10 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   const std::string text(message.text_view());
   const wire::Fields fields = wire::split(text);
   const bool is_actor = message.a == static_cast<std::uint32_t>(shm::ClassKind::Actor);
+  const std::uint32_t environment =
+      environment_number(std::string(wire::rest(text, is_actor ? wire::kActorFields : 1)));
+  const auto priority = static_cast<int>(message.b);
+  const std::string key = text + '\0' + std::to_string(priority);
   const std::string demand_text(wire::field(fields, 0));
   const std::string_view actor_class = wire::field(fields, wire::kActorClass);
   const ActorName name =
@@ -229,7 +236,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   const bool out_of_order = message.d & wire::kOutOfOrder;
   message.text_size = 0;
   if (!is_actor) {
-    if (const auto known = task_classes_.find(demand_text); known != task_classes_.end()) {
+    if (const auto known = task_classes_.find(key); known != task_classes_.end()) {
       message.a = known->second;
       return;
     }
@@ -259,6 +266,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   cls.pending_calls_max = is_actor ? std::atoi(pending_calls.c_str()) : -1;
   copy_text(cls.name, is_actor ? actor_class : demand.describe());
   copy_text(cls.given_name, is_actor ? name.name : "");
+  cls.environment.store(environment);
   copy_text(cls.demand_text, demand_text);
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
   recovery_->open_class_ring(*id);
@@ -270,11 +278,15 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     actor.demand = demand;
     actor.type = std::strtoull(type.c_str(), nullptr, 10);
     actor.one_by_one = groups.empty() && !out_of_order;
+    actor.environment = environment;
   }
   rejected_.clear();
   // In local mode an actor is judged by its demand, and no process is to be started for it.
-  step(core::ClassOpened{
-      {*id}, is_actor && !local_ ? core::ClassKind::Actor : core::ClassKind::Task, demand});
+  step(core::ClassOpened{{*id},
+                         is_actor && !local_ ? core::ClassKind::Actor : core::ClassKind::Task,
+                         demand,
+                         is_actor ? 0 : priority,
+                         {is_actor ? 0 : environment}});
   if (!rejected_.empty()) {
     step(core::ClassClosed{{*id}});
     actors_.erase(*id);
@@ -285,7 +297,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
         "a demand of " + demand.describe() + " can never be met: " + rejected_ +
             ". Ask for less, or give the node more (Config.num_cpus, num_gpus, resources)");
   }
-  if (!is_actor) task_classes_[demand_text] = *id;
+  if (!is_actor) task_classes_[key] = *id;
   if (is_actor && !name.name.empty()) names_.give(name, *id);
   message.a = *id;
 }
@@ -297,6 +309,12 @@ void Node::tell_past_records(std::uint32_t cls, wire::Message& message) {
   message.a = static_cast<std::uint32_t>(all.size());
   message.set_text({reinterpret_cast<const char*>(all.data() + from),
                     std::min(all.size() - from, fit) * sizeof all[0]});
+}
+
+std::uint32_t Node::environment_number(const std::string& text) {
+  auto known = std::find(environments_.begin(), environments_.end(), text);
+  if (known == environments_.end()) known = environments_.insert(known, text);
+  return static_cast<std::uint32_t>(known - environments_.begin());
 }
 
 void Node::give_extent(std::uint32_t process, wire::Message& message) {

@@ -100,7 +100,7 @@ void Node::start_zygote() {
   wire::send(zygote_socket_, welcome);
 }
 
-void Node::start_worker(std::optional<core::ClassId> actor) {
+void Node::start_worker(std::optional<core::ClassId> actor, core::EnvironmentId environment) {
   const auto process =
       tables_->open_process(actor ? shm::ProcessRole::Actor : shm::ProcessRole::Worker);
   int sockets[2] = {-1, -1};
@@ -120,7 +120,7 @@ void Node::start_worker(std::optional<core::ClassId> actor) {
                                                          : ::strerror(errno));
     }
     if (process) tables_->close_process(*process);
-    step(core::WorkerStartFailed{actor});
+    step(core::WorkerStartFailed{actor, environment});
     if (actor && actors_.contains(actor->value))
       bury_actor(actor->value, shm::Death::NotStarted, {});
     return;
@@ -131,6 +131,8 @@ void Node::start_worker(std::optional<core::ClassId> actor) {
   if (actor) {
     worker.actor = actor->value;
     actors_[actor->value].worker = *process;
+  } else {
+    worker.environment = environment.value;
   }
   watch(worker.socket, kTagWorker | *process);
   // The log's name gets the pid once it is known; the streams begin at once.
@@ -140,6 +142,7 @@ void Node::start_worker(std::optional<core::ClassId> actor) {
   order.kind = wire::Kind::Fork;
   order.a = *process;
   order.b = static_cast<std::uint32_t>(actor ? shm::ProcessRole::Actor : shm::ProcessRole::Worker);
+  order.set_text(environments_[actor ? actors_[actor->value].environment : environment.value]);
   order.descriptor_count = 3;
   order.descriptors[0] = sockets[1];
   order.descriptors[1] = out[1];
@@ -279,8 +282,9 @@ void Node::worker_exited(std::uint32_t process, int status) {
   if (worker.joined) {
     step(core::WorkerGone{{process}, end.cause.death == shm::Death::OutOfMemory});
   } else {
-    step(core::WorkerStartFailed{worker.actor ? std::optional(core::ClassId{*worker.actor})
-                                              : std::nullopt});
+    step(core::WorkerStartFailed{
+        worker.actor ? std::optional(core::ClassId{*worker.actor}) : std::nullopt,
+        {worker.environment}});
   }
   if (worker.actor)
     worker.joined ? actor_ended(*worker.actor, end, wanted)

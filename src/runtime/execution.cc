@@ -155,16 +155,20 @@ bool covers(const shm::Memory& memory, std::uint32_t scheduling_class) {
   thread_local bool answer = false;
   if (asked == std::pair{help_class, scheduling_class}) return answer;
   asked = {help_class, scheduling_class};
-  const auto& mine_text = memory.scheduling_class(help_class).demand_text;
-  const auto& its_text = memory.scheduling_class(scheduling_class).demand_text;
+  const shm::SchedulingClass& mine_class = memory.scheduling_class(help_class);
+  const shm::SchedulingClass& its_class = memory.scheduling_class(scheduling_class);
+  const auto& mine_text = mine_class.demand_text;
+  const auto& its_text = its_class.demand_text;
   const auto held = wire::parse_amounts(mine_text);
   const auto demand = wire::parse_amounts(its_text);
   const bool cut =
       std::strlen(its_text) + 1 == sizeof its_text;  // then it demands more than is told
-  answer = !cut && std::all_of(demand.begin(), demand.end(), [&](const auto& wanted) {
-    const auto mine = held.find(wanted.first);
-    return mine != held.end() && mine->second >= wanted.second;
-  });
+  const bool same_environment = mine_class.environment.load() == its_class.environment.load();
+  answer = !cut && same_environment &&
+           std::all_of(demand.begin(), demand.end(), [&](const auto& wanted) {
+             const auto mine = held.find(wanted.first);
+             return mine != held.end() && mine->second >= wanted.second;
+           });
   return answer;
 }
 

@@ -13,6 +13,7 @@
 #include "mobula/detail/runtime.h"
 #include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
+#include "runtime/environment.h"
 #include "runtime/errors.h"
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
@@ -335,8 +336,10 @@ void Process::give_stream(std::uint32_t stream) {
 
 std::uint32_t Process::class_of(const TaskOptions* options) {
   const bool is_default =
-      !options || ((!options->num_cpus || *options->num_cpus == 1) && !options->num_gpus &&
-                   !options->memory && options->resources.empty());
+      !options ||
+      ((!options->num_cpus || *options->num_cpus == 1) && !options->num_gpus && !options->memory &&
+       options->resources.empty() && options->priority == 0 &&
+       options->runtime_env.env_vars.empty() && options->runtime_env.working_dir.empty());
   if (is_default) {
     const std::uint32_t known = default_class_.load(std::memory_order_relaxed);
     if (known != shm::kNone) return known;
@@ -344,19 +347,48 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
   const std::string demand = is_default ? demand_text({}, 1, {}, {}, {})
                                         : demand_text(options->num_cpus, 1, options->num_gpus,
                                                       options->memory, options->resources);
+  const std::string text =
+      demand + '\0' +
+      environment_of(options ? &options->runtime_env : nullptr, "TaskOptions.runtime_env");
+  const int priority = options ? options->priority : 0;
+  const std::string key = std::to_string(priority) + '\0' + text;
   const std::lock_guard lock(classes_mutex_);
-  auto it = classes_.find(demand);
+  auto it = classes_.find(key);
   if (it == classes_.end()) {
     wire::Message message;
     message.kind = wire::Kind::OpenClass;
     message.a = static_cast<std::uint32_t>(shm::ClassKind::Task);
-    message.set_text(demand);
-    daemon_.demand(message);
-    it = classes_.emplace(demand, message.a).first;
+    message.b = static_cast<std::uint32_t>(priority);
+    open_class(message, text);
+    it = classes_.emplace(key, message.a).first;
   }
   if (is_default) default_class_.store(it->second, std::memory_order_relaxed);
   return it->second;
 }
+
+std::string Process::environment_of(const RuntimeEnv* given, const char* option) const {
+  std::string own = given ? environment_text(*given, option) : std::string();
+  if (local_ && !own.empty()) {
+    static std::once_flag told;
+    std::call_once(told, [] {
+      std::fprintf(stderr,
+                   "mobula: one process runs all in local mode, so no runtime_env applies\n");
+    });
+    return {};
+  }
+  return own.empty() ? environment_ : own;
+}
+
+void Process::open_class(wire::Message& message, const std::string& text) {
+  if (text.size() > wire::kTextMax) {
+    throw Error("runtime_env and resources have " + std::to_string(text.size()) +
+                " bytes together; at most " + std::to_string(wire::kTextMax) + " are possible");
+  }
+  message.set_text(text);
+  daemon_.demand(message);
+}
+
+constexpr std::size_t kTypeNameShown = 90;  // in messages and tools
 
 std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string_view type,
                                         shm::Address creation) {
@@ -367,14 +399,15 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
   message.c = creation.packed();
   message.d = static_cast<std::uint32_t>(options.max_task_retries) |
               (options.allow_out_of_order_execution ? wire::kOutOfOrder : 0);
-  message.set_text(wire::join(
-      {demand_text(options.num_cpus, 0, options.num_gpus, options.memory, options.resources),
-       std::string(type.substr(0, kTypeNameShown)), options.name, options.namespace_,
-       std::to_string(options.max_pending_calls), std::to_string(detail::hash_text(type)),
-       groups_text(options),
-       std::to_string(options.checkpoint_every |
-                      (options.recovery == Recovery::Replay ? shm::kReplays : 0))}));
-  daemon_.demand(message);
+  open_class(message,
+             wire::join({demand_text(options.num_cpus, 0, options.num_gpus, options.memory,
+                                     options.resources),
+                         std::string(type.substr(0, kTypeNameShown)), options.name,
+                         options.namespace_, std::to_string(options.max_pending_calls),
+                         std::to_string(detail::hash_text(type)), groups_text(options),
+                         std::to_string(options.checkpoint_every |
+                                        (options.recovery == Recovery::Replay ? shm::kReplays : 0)),
+                         environment_of(&options.runtime_env, "ActorOptions.runtime_env")}));
   return message.a;
 }
 

@@ -179,6 +179,8 @@ class Process {
   // The scheduling class of a demand. Throws UnschedulableError, or Error for a demand that makes
   // no sense.
   std::uint32_t class_of(const TaskOptions* options);
+  // The runtime_env that this process was started in, and passes on (environment.h).
+  void set_environment(std::string text) { environment_ = std::move(text); }
   std::uint32_t open_actor_class(const ActorOptions& options, std::string_view type,
                                  shm::Address creation);
 
@@ -188,6 +190,9 @@ class Process {
   PendingCalls& pending_calls() { return pending_calls_; }
 
  private:
+  std::string environment_of(const RuntimeEnv* given, const char* option) const;
+  void open_class(wire::Message& message, const std::string& text);
+
   std::unique_ptr<shm::Memory> memory_;
   Connection daemon_;
   RefCounts counts_;
@@ -210,8 +215,9 @@ class Process {
   std::mutex streams_mutex_;
   std::vector<std::uint32_t> idle_streams_;
 
+  std::string environment_;
   std::mutex classes_mutex_;
-  std::map<std::string, std::uint32_t> classes_;
+  std::map<std::string, std::uint32_t> classes_;  // by demand, environment and priority
   std::atomic<std::uint32_t> default_class_{shm::kNone};
 };
 

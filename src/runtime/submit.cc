@@ -66,16 +66,15 @@ std::size_t unread_by(const Options* options) {
   throw Error(std::string(option) + " is not built yet; leave it out");
 }
 
-void refuse_unbuilt(const TaskOptions& options) {
-  if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
-    throw_not_built("TaskOptions.runtime_env");
-  if (options.priority != 0) throw_not_built("TaskOptions.priority");
+void check_priority(int priority) {
+  constexpr int kMost = 100;
+  if (priority < -kMost || priority > kMost)
+    throw Error("TaskOptions.priority is " + std::to_string(priority) +
+                "; it goes from -100 to 100");
 }
 
 void refuse_unbuilt(const ActorOptions& options) {
   if (options.lifetime != Lifetime::NonDetached) throw_not_built("ActorOptions.lifetime");
-  if (!options.runtime_env.env_vars.empty() || !options.runtime_env.working_dir.empty())
-    throw_not_built("ActorOptions.runtime_env");
 }
 
 // Calls one after the other are what a journal can tell and a checkpoint lies between.
@@ -351,7 +350,7 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
     check_retries(options->max_retries, "TaskOptions.max_retries");
     check_unread(options->max_unread);
     check_deadline(options->deadline, "TaskOptions.deadline");
-    refuse_unbuilt(*options);
+    check_priority(options->priority);
   }
   if (call.stream) runtime::refuse_in_replay("tasks that give a stream");
   if (const auto before = submitted_before(shm::Kind::Task, call.function->key)) return *before;

@@ -17,6 +17,7 @@
 
 #include <memory>
 
+#include "runtime/environment.h"
 #include "runtime/process.h"
 #include "runtime/registry.h"
 #include "runtime/worker.h"
@@ -137,6 +138,12 @@ class Zygote {
     ::close(order.descriptors[1]);
     ::close(order.descriptors[2]);
     ::setvbuf(stdout, nullptr, _IOLBF, 0);
+    if (!enter_environment(order.text_view())) {
+      ::fprintf(stderr, "mobula: a worker cannot enter the folder %.*s of its runtime_env: %s\n",
+                static_cast<int>(order.text_size), order.text, ::strerror(errno));
+      ::fflush(nullptr);
+      ::_exit(1);
+    }
     const bool actor = order.b == static_cast<std::uint32_t>(shm::ProcessRole::Actor);
     ask_for_time_slice(actor ? kActorSliceNs : kWorkerSliceNs);
     offer_to_the_kernel();
@@ -149,6 +156,7 @@ class Zygote {
       // Never destroyed: the process ends by _exit, and user code may use it until then.
       auto* process = new Process(order.descriptors[0], welcome,
                                   static_cast<shm::ProcessRole>(order.b), std::move(memory_));
+      process->set_environment(std::string(order.text_view()));
       set_current_process(process);
       run_worker(*process);
     } catch (const std::exception& e) {

@@ -285,6 +285,7 @@ struct alignas(kCacheLine) SchedulingClass {
   std::atomic<std::uint32_t> restarts;
   std::uint32_t out_of_order;  // actor, 1: calls that wait do not hold back later ones
   char groups[256];  // actor: its threads, by group (runtime/call_threads.h); empty: one runs all
+  std::atomic<std::uint32_t> environment;  // of its processes: a number of the daemon's; 0: its own
   DeathNote death;
   LastingState lasting;
   char name[96];  // class name of an actor, or the resources of a task class, for messages

@@ -146,6 +146,14 @@ pid_t peer_pid(int socket) {
   return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
 }
 
+std::string_view rest(std::string_view text, std::size_t fields) {
+  for (; fields > 0; --fields) {
+    const std::size_t end = std::min(text.find('\0'), text.size());
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return text;
+}
+
 bool make_pair(int sockets[2]) {
   return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0;
 }

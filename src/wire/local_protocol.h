@@ -39,9 +39,9 @@ enum class Kind : std::uint32_t {
   LeaseSegment,  // a participant -> a segment
   LeaseStream,  // -> a stream
   LeaseHolds,  // a number of the segment in the process's hold table -> a segment
-  OpenClass,  // a ClassKind, c creation record, b restarts, d retries of calls and kOutOfOrder,
-  // fields: demand;
-  // of an actor its class, kActor... fields -> a class
+  OpenClass,  // a ClassKind, b priority, or an actor's restarts, c creation record, d retries of
+  // calls and kOutOfOrder, fields: demand; of an actor its class, kActor... fields; an environment
+  // -> a class
   FindActor,  // b a free line of the hold table, c key of its class; fields: name, namespace
   // -> a class, c creation record, on which the line has a hold
   ListActors,  // a 1: of all namespaces; fields: namespace and name of the last one seen, or none
@@ -64,7 +64,7 @@ enum class Kind : std::uint32_t {
   // process asked for offset 0; d their size
   Leave,  // the driver ends the session -> after everything else of it is gone
   // daemon -> zygote: with the new worker's socket, stdout and stderr
-  Fork,  // a process, b role
+  Fork,  // a process, b role, text: its environment (runtime/environment.h)
   // zygote -> daemon
   Forked,  // a process, b pid (0: fork failed, c errno)
   Exited,  // b pid, c wait status
@@ -115,6 +115,7 @@ inline constexpr std::size_t kActorPendingCalls = 4;  // ActorOptions.max_pendin
 inline constexpr std::size_t kActorType = 5;  // key of its class
 inline constexpr std::size_t kActorGroups = 6;  // of threads (runtime/call_threads.h)
 inline constexpr std::size_t kActorLasting = 7;  // shm::LastingState::options
+inline constexpr std::size_t kActorFields = 8;  // then its environment (runtime/environment.h)
 
 // Progress is counted like a metric, in these cells of each process.
 inline constexpr std::uint32_t kProgress = 16;
@@ -159,6 +160,8 @@ std::map<std::string, double> parse_amounts(std::string_view text);
 using Fields = std::vector<std::string_view>;
 std::string join(const std::vector<std::string>& fields);
 Fields split(std::string_view text);
+// What follows the first fields.
+std::string_view rest(std::string_view text, std::size_t fields);
 // The text of a field that may be left out.
 inline std::string_view field(const Fields& fields, std::size_t i) {
   return i < fields.size() ? fields[i] : std::string_view();
