@@ -247,6 +247,7 @@ TEST_CASE("who waits for any of several hears of a deadline") {
   REQUIRE(ready.size() == 1);
   CHECK(ready[0] == late);
   open_gate(scratch.file("gate"));
+  CHECK(mobula::get(first) == 1);
 }
 
 // ---- Priorities.

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -72,11 +73,21 @@ int cancels_itself(int x) {
   return x;
 }
 
+void numbers(mobula::Sink<int>& out, int n) {
+  for (int i = 0; i < n; ++i) out.push(i);
+}
+void squares(mobula::Sink<int>& out, int n) {
+  for (const int i : remote<numbers>.with({.max_unread = 4})(n)) out.push(i * i);
+}
+
 // Calls itself: what it calls runs when the method that calls has ended.
 struct Loop {
   ActorHandle<Loop> self;
   int calls = 0;
   void know(const ActorHandle<Loop>& me) { self = me; }
+  void count_up(mobula::Sink<int>& out, int n) {
+    for (int i = 0; i < n; ++i) out.push(++calls);
+  }
   int count() {
     told.push_back("count");
     return ++calls;
@@ -103,6 +114,12 @@ struct Loop {
   }
   void hang_a_task_that_cancels_itself() {
     hung = remote<cancels_itself>(self.call<&Loop::count>());
+  }
+  void look_after_next_count() {
+    mobula::then(self.call<&Loop::count>(), [](const mobula::Result<int>& value) {
+      told.push_back("then " + std::to_string(*value));
+    });
+    told.push_back("method ends");
   }
   bool cancel_own() {
     const Ref<int> call = self.call<&Loop::count>();
@@ -277,6 +294,29 @@ TEST_CASE("metrics and progress count here, too") {
     if (sample.name == "counted_locally") CHECK(sample.value == 3);
     if (sample.name == "mobula_tasks_run_total") CHECK(sample.value > 0);
   }
+}
+
+TEST_CASE("what then() is given runs after what runs, or beside the program") {
+  std::atomic<int> seen{0};
+  mobula::then(remote<increment>(1), [&](const mobula::Result<int>& value) { seen = *value; });
+  CHECK(mobula::test::eventually(20s, [&] { return seen == 2; }));
+
+  const auto loop = make_loop();
+  mobula::get(loop.call<&Loop::look_after_next_count>());
+  CHECK(what_was_told() == std::vector<std::string>{"method ends", "count", "then 1"});
+}
+
+TEST_CASE("a stream has a thread of its own beside its reader") {
+  int sum = 0;
+  for (const int square : remote<squares>.with({.max_unread = 4})(100)) sum += square;
+  CHECK(sum == 328350);
+
+  const auto loop = make_loop();
+  auto counted = loop.call<&Loop::count_up>(10'000);
+  for (int i = 1; i <= 5'000; ++i) REQUIRE(*counted.next(20s) == i);
+  counted.stop();
+  CHECK(mobula::get(loop.call<&Loop::count>(), 20s) > 5'000);
+  what_was_told();
 }
 
 TEST_CASE("threads of the program share actors, whose calls run one at a time") {

@@ -396,8 +396,16 @@ void Recovery::cancel_children(std::uint32_t process, Record& record) {
 }
 
 void Recovery::expire(Address task) {
-  shm::cancellation::cancel(memory_, memory_.participant(me_), me_, memory_.record(task.slot), task,
-                            word::kCancelChildren | word::kLate, *this);
+  Record& record = memory_.record(task.slot);
+  const auto answer = shm::cancellation::cancel(memory_, memory_.participant(me_), me_, record,
+                                                task, word::kCancelChildren | word::kLate, *this);
+  if (answer != shm::cancellation::Answer::Asked || !(record.flags & shm::flag::kOpen)) return;
+  // Perhaps no thread runs it: its process is told.
+  const std::uint32_t claimer = word::claimer(record.state.load(std::memory_order_acquire));
+  shm::Process& its = memory_.process(memory_.participant(claimer).process.load());
+  its.cancels.fetch_add(1, std::memory_order_seq_cst);
+  its.bell.value.fetch_add(1, std::memory_order_seq_cst);
+  shm::futex_wake_all(shm::futex_word(its.bell.value));
 }
 
 void Recovery::fail_calls(std::uint32_t id) {

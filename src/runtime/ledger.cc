@@ -363,7 +363,8 @@ void Ledger::grow(shm::RingHeader& ring) {
 }
 
 void Ledger::publish(shm::Record& record, shm::Address address) {
-  if (LocalMode* local = process_.local()) return local->made_ready(*this, record, address);
+  if (LocalMode* local = process_.local(); local && record.kind != shm::Kind::Callback)
+    return local->made_ready(*this, record, address);
   if (record.kind == shm::Kind::ActorCall || record.kind == shm::Kind::ActorCreate) {
     // It lies in its caller's ring already, or is named by its class; the actor is told that it may
     // go on.
@@ -378,11 +379,12 @@ void Ledger::publish(shm::Record& record, shm::Address address) {
 }
 
 void Ledger::push(std::uint32_t scheduling_class, shm::Address address) {
+  const shm::Kind kind = record(address).kind;
   LocalMode* const local = process_.local();
-  if (local && record(address).kind == shm::Kind::Task) return local->run(*this, address);
+  if (local && kind == shm::Kind::Task) return local->run(*this, address);
+  if (local && kind == shm::Kind::Callback && local->run_after(address)) return;
   // An actor takes each ring in order, and a call that waits holds back those behind it. Calls of
   // another task that runs in this thread must not be among these: the one may wait for the other.
-  const shm::Kind kind = record(address).kind;
   const Frame* const frame = kind == shm::Kind::ActorCall ? current_frame() : nullptr;
   const bool of_task = frame && frame->kind == shm::Kind::Task;
   const std::uint64_t caller = of_task                       ? frame->address.packed()
@@ -392,7 +394,7 @@ void Ledger::push(std::uint32_t scheduling_class, shm::Address address) {
   if (!shm::ring::has_room(ring)) grow(ring);
   shm::ring::push(process_.memory(), ring, address);
   shm::crash_point(shm::CrashPoint::SubmitPushed);
-  if (local) return local->serve(*this, scheduling_class);
+  if (local && kind == shm::Kind::ActorCall) return local->serve(*this, scheduling_class);
   shm::SchedulingClass& cls = process_.memory().scheduling_class(scheduling_class);
   if (shm::doorbell::ring(process_.memory(), cls, ring.depth()) && cls.attention.exchange(0))
     process_.daemon().ring(process_.memory().header());

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "mobula/error.h"
+#include "runtime/callbacks.h"
 #include "runtime/execution.h"
 #include "shm/claim.h"
 
@@ -35,7 +37,7 @@ LocalMode::~LocalMode() = default;
 
 void LocalMode::run(Ledger& me, Address task) {
   Level level;
-  execute(me, task);
+  run_next(me, task);
   settle(me, level);
 }
 
@@ -43,6 +45,11 @@ void LocalMode::serve(Ledger& me, std::uint32_t actor_class) {
   Level level;
   run_calls(me, actor_class);
   settle(me, level);
+}
+
+bool LocalMode::run_after(Address callback) {
+  if (innermost_) innermost_->ready.push_back(callback);
+  return innermost_ != nullptr;
 }
 
 void LocalMode::made_ready(Ledger& me, Record& record, Address address) {
@@ -63,11 +70,36 @@ void LocalMode::settle(Ledger& me, Level& level) {
   while (!level.ready.empty()) {
     const Address next = level.ready.front();
     level.ready.pop_front();
-    const Record& record = process_.memory().record(next.slot);
-    const bool is_task = record.kind == shm::Kind::Task;
-    const std::uint32_t cls = record.scheduling_class;
-    is_task ? static_cast<void>(execute(me, next)) : run_calls(me, cls);
+    run_next(me, next);
   }
+}
+
+void LocalMode::run_next(Ledger& me, Address address) {
+  const Record& record = process_.memory().record(address.slot);
+  if (record.kind == shm::Kind::ActorCall || record.kind == shm::Kind::ActorCreate)
+    return run_calls(me, record.scheduling_class);
+  if (record.kind == shm::Kind::Task && (record.flags & shm::flag::kStream))
+    return run_beside([this, address](Ledger& mine) { execute(mine, address); });
+  execute(me, address);
+}
+
+void LocalMode::run_beside(std::function<void(Ledger&)> work) {
+  const std::lock_guard lock(mutex_);
+  for (auto at = beside_.begin(); at != beside_.end();) {
+    if (at->done.load(std::memory_order_acquire)) at->thread.join();
+    at = at->thread.joinable() ? std::next(at) : beside_.erase(at);
+  }
+  Beside& own = beside_.emplace_back();
+  own.thread = std::thread([this, &own, work = std::move(work)] {
+    try {
+      Ledger& mine = process_.this_ledger();
+      Level level;
+      work(mine);
+      settle(mine, level);
+    } catch (const Error&) {  // the node is gone: whoever waits is told
+    }
+    own.done.store(true, std::memory_order_release);
+  });
 }
 
 // False: there was nothing to run.
@@ -78,14 +110,15 @@ bool LocalMode::execute(Ledger& me, Address address) {
     shm::claim::forget(me.shared());
     return false;
   }
-  runtime::execute(me, record, address);
+  record.kind == shm::Kind::Callback ? process_.callbacks().run(me, record, address)
+                                     : runtime::execute(me, record, address);
   process_.shared().tasks_done.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 
 // ---- Actors.
 
-void LocalMode::run_calls(Ledger& me, std::uint32_t actor_class) {
+void LocalMode::run_calls(Ledger& me, std::uint32_t actor_class, bool streams_too) {
   const Address creation = Address::unpack(
       process_.memory().scheduling_class(actor_class).creation.load(std::memory_order_acquire));
   Actor* actor = nullptr;
@@ -100,29 +133,36 @@ void LocalMode::run_calls(Ledger& me, std::uint32_t actor_class) {
     }
     actor->at_work = &me;
   }
+  bool stream_comes = false;
   for (bool again = true; again;) {
-    run_calls_of(me, *actor, creation);
+    stream_comes = run_calls_of(me, *actor, creation, streams_too);
     const std::lock_guard lock(mutex_);
-    again = std::exchange(actor->asked, false);
+    again = std::exchange(actor->asked, false) && !stream_comes;
     if (!again) actor->at_work = nullptr;
   }
+  if (stream_comes)
+    return run_beside([=, this](Ledger& mine) { run_calls(mine, actor_class, true); });
   end_if_over(creation);
 }
 
-void LocalMode::run_calls_of(Ledger& me, Actor& actor, Address creation) {
+// True: it ended before a call that fills a stream.
+bool LocalMode::run_calls_of(Ledger& me, Actor& actor, Address creation, bool streams_too) {
   shm::Memory& memory = process_.memory();
   shm::SchedulingClass& cls = memory.scheduling_class(actor.scheduling_class);
-  const auto killed = [&] {
+  const auto doomed = [&] {
     return shm::is_doomed(cls.kill_request.load(std::memory_order_acquire));
   };
   Actor* const outer = std::exchange(at_work_, &actor);
-  if (!actor.instance && !killed() && execute(me, creation) && !actor.instance) {
+  bool stream_comes = false;
+  if (!actor.instance && !doomed() && execute(me, creation) && !actor.instance) {
     cls.kill_request.fetch_or(shm::kConstructorFailed);  // the daemon fails its calls
     process_.daemon().ring(memory.header());
   }
   for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0 && actor.instance;) {
     auto& ring = *reinterpret_cast<shm::RingHeader*>(memory.heap(at));
-    while (!killed()) {
+    while (!doomed() && !stream_comes) {
+      stream_comes = !streams_too && begins_with_stream(ring);
+      if (stream_comes) break;
       const Address call = shm::claim::next(memory, ring, me.shared(), me.participant(),
                                             shm::claim::Order::AsSubmitted);
       if (!call) break;
@@ -132,6 +172,19 @@ void LocalMode::run_calls_of(Ledger& me, Actor& actor, Address creation) {
     at = ring.next.load(std::memory_order_acquire);
   }
   at_work_ = outer;
+  if (doomed()) process_.daemon().ring(memory.header());  // it fails the calls that are left
+  return stream_comes;
+}
+
+bool LocalMode::begins_with_stream(const shm::RingHeader& ring) const {
+  if (ring.empty()) return false;
+  const std::uint64_t t = ring.tail.load(std::memory_order_acquire);
+  const auto address =
+      Address::unpack(shm::ring::entry(process_.memory(), ring, t).load(std::memory_order_relaxed));
+  const Record& record = process_.memory().record(address.slot);
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  return shm::word::generation(state) == address.generation &&
+         shm::word::state(state) == State::Ready && (record.flags & shm::flag::kStream);
 }
 
 bool LocalMode::has_calls(const shm::SchedulingClass& cls) const {
@@ -164,8 +217,8 @@ void LocalMode::end_if_over(Address creation) {
     const shm::SchedulingClass& cls =
         process_.memory().scheduling_class(known->second.scheduling_class);
     no_handle = known->second.no_handle;
-    const bool killed = shm::is_doomed(cls.kill_request.load(std::memory_order_acquire));
-    if (!killed && (!no_handle || has_calls(cls))) return;
+    const bool doomed = shm::is_doomed(cls.kill_request.load(std::memory_order_acquire));
+    if (!doomed && (!no_handle || has_calls(cls))) return;
     over = std::exchange(known->second, {.scheduling_class = known->second.scheduling_class});
     if (no_handle) actors_.erase(known);
   }
@@ -177,7 +230,23 @@ void LocalMode::end_if_over(Address creation) {
   process_.daemon().ring(process_.memory().header());
 }
 
-void LocalMode::end_actors() {
+// One of them may start another one.
+void LocalMode::end_beside() {
+  for (;;) {
+    std::list<Beside> next;
+    {
+      const std::lock_guard lock(mutex_);
+      if (beside_.empty()) return;
+      next.splice(next.begin(), beside_, beside_.begin());
+    }
+    next.front().thread.join();
+  }
+}
+
+void LocalMode::end() {
+  // As workers learn of it; producers that wait for readers throw.
+  process_.memory().header().session_over.store(1, std::memory_order_seq_cst);
+  end_beside();
   for (;;) {
     Actor last;
     {

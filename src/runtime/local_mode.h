@@ -6,14 +6,21 @@
 // unless it is at work already, further up the stack or in another thread: then when it is done
 // with that. So the order is the same each time, as long as one thread submits.
 //
+// Who fills a stream waits for its reader: such a task, and the actor of such a call for as long as
+// it has calls, run in a thread beside.
+//
 // Records, refs and values are as ever. Only the rings of tasks are not used: who makes a record
 // ready runs it, and what the end of a task makes ready runs after it, by the same frame of the
 // stack, so that a chain of tasks is a loop.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
+#include <list>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "runtime/ledger.h"
 
@@ -30,6 +37,9 @@ class LocalMode {
   void run(Ledger& me, shm::Address task);
   // A call lies in its ring.
   void serve(Ledger& me, std::uint32_t actor_class);
+  // A callback may run: after what this thread runs. False: it runs nothing, and the library's own
+  // thread is to do it.
+  bool run_after(shm::Address callback);
   // What a record waited for is there, or it may be tried again.
   void made_ready(Ledger& me, shm::Record& record, shm::Address address);
 
@@ -41,8 +51,8 @@ class LocalMode {
   // No handle names the actor any more; it was killed.
   void last_handle_gone(shm::Address creation, std::uint32_t actor_class);
   void killed(shm::Address creation) { end_if_over(creation); }
-  // Ends all actors: the session is over.
-  void end_actors();
+  // The session is over: ends what runs beside, then all actors.
+  void end();
 
   // Of the actor whose call or constructor runs in this thread.
   static void* instance();
@@ -59,10 +69,20 @@ class LocalMode {
   };
   class Level;
 
+  struct Beside {
+    std::thread thread;
+    std::atomic<bool> done{false};
+  };
+
   void settle(Ledger& me, Level& level);
+  void run_next(Ledger& me, shm::Address address);
   bool execute(Ledger& me, shm::Address address);
-  void run_calls(Ledger& me, std::uint32_t actor_class);
-  void run_calls_of(Ledger& me, Actor& actor, shm::Address creation);
+  void run_beside(std::function<void(Ledger&)> work);
+  void end_beside();
+  // `streams_too`: in a thread of their own; else one is started for them.
+  void run_calls(Ledger& me, std::uint32_t actor_class, bool streams_too = false);
+  bool run_calls_of(Ledger& me, Actor& actor, shm::Address creation, bool streams_too);
+  bool begins_with_stream(const shm::RingHeader& ring) const;
   void end_if_over(shm::Address creation);
   bool has_calls(const shm::SchedulingClass& cls) const;
   bool fail_call_in_circle(Ledger& me, shm::Address waited_for);
@@ -70,6 +90,7 @@ class LocalMode {
   Process& process_;
   std::mutex mutex_;
   std::map<std::uint64_t, Actor> actors_;  // by address of their creation
+  std::list<Beside> beside_;
 
   static thread_local Level* innermost_;
   static thread_local Actor* at_work_;

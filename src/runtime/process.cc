@@ -388,8 +388,6 @@ void Process::open_class(wire::Message& message, const std::string& text) {
   daemon_.demand(message);
 }
 
-constexpr std::size_t kTypeNameShown = 90;  // in messages and tools
-
 std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string_view type,
                                         shm::Address creation) {
   wire::Message message;

@@ -322,7 +322,7 @@ void init(int argc, char** argv, Config config) {
 void shutdown() noexcept {
   const std::lock_guard lock(session_mutex);
   if (!session_process) return;
-  if (LocalMode* local = session_process->local()) local->end_actors();
+  if (LocalMode* local = session_process->local()) local->end();
   try {
     ::fflush(stdout);
     wire::Message leave;
