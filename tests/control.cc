@@ -5,12 +5,17 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <future>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "mobula/future.h"
+#include "runtime/process.h"
+#include "support/object_memory.h"
 #include "support/processes.h"
 #include "support/scratch.h"
 
@@ -39,6 +44,8 @@ int noting(std::string file, int x) {
   return x;
 }
 int increment(int x) { return x + 1; }
+int fails(int code) { throw std::out_of_range("code " + std::to_string(code)); }
+void nothing() {}
 int sleeps(int ms) {
   std::this_thread::sleep_for(std::chrono::milliseconds(ms));
   return ms;
@@ -338,6 +345,86 @@ TEST_CASE("a runtime_env that cannot be is refused at the call") {
   refused({.working_dir = "/no/such/folder"}, "'/no/such/folder' is no folder");
   refused({.working_dir = "/dev/null"}, "is no folder");
   refused({.env_vars = {{"A", std::string(4000, 'x')}}}, "bytes together; at most 3072");
+}
+
+// ---- Many values.
+
+namespace {
+
+// Bytes of the store's extents that this process keeps in memory.
+std::uint64_t pinned_bytes() {
+  mobula::runtime::Process& process = *mobula::runtime::current_process();
+  std::uint64_t bytes = 0;
+  const auto extents = static_cast<std::uint32_t>(mobula::test::object_memory().at("extents"));
+  for (std::uint32_t i = 0; i < extents; ++i) {
+    if (process.memory().pins(process.index(), i).load() != 0)
+      bytes += process.memory().extent(i).size;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("many large values are got one by one, read ahead from disk, and within the budget") {
+  constexpr std::size_t kCount = 12;
+  constexpr std::size_t kSize = 8 << 20;  // 96 MB, in a store of 64
+  std::vector<Ref<std::vector<std::uint8_t>>> refs;
+  for (std::size_t i = 0; i < kCount; ++i)
+    refs.push_back(mobula::put(std::vector<std::uint8_t>(kSize, static_cast<std::uint8_t>(i))));
+  const double restored = mobula::test::object_memory().at("restored_ever");
+
+  std::size_t seen = 0;
+  std::uint64_t most = 0;
+  mobula::get_each(refs,
+                   [&](const std::vector<std::uint8_t>& value) {
+                     CHECK(value.size() == kSize);
+                     CHECK(value.front() == seen);
+                     CHECK(value.back() == seen);
+                     most = std::max(most, pinned_bytes());
+        // The next two come while nobody asks for them.
+                     if (seen == 0)
+                       CHECK(eventually(20s, [&] {
+                         return mobula::test::object_memory().at("restored_ever") >=
+                                restored + 3 * kSize;
+                       }));
+                     ++seen;
+                   },
+                   {.memory_budget = 3 * kSize + (1 << 20)});
+
+  CHECK(seen == kCount);
+  CHECK(most > 0);
+  CHECK(most <= 3 * kSize + (1 << 20));
+  CHECK(pinned_bytes() == 0);
+}
+
+TEST_CASE("get_each waits for each value, and ends with the first failure in their order") {
+  std::vector<Ref<int>> refs;
+  for (int i = 0; i < 1000; ++i) refs.push_back(remote<increment>(i));
+  int next = 1;
+  mobula::get_each(refs, [&](int value) { CHECK(value == next++); });
+  CHECK(next == 1001);
+
+  refs[500] = remote<fails>(7);
+  int seen = 0;
+  CHECK_THROWS_AS(mobula::get_each(refs, [&](int) { ++seen; }), mobula::TaskError);
+  CHECK(seen == 500);
+  CHECK_THROWS_AS(mobula::get_each(refs, [](int) { throw std::logic_error("enough"); }),
+                  std::logic_error);
+  mobula::get_each(std::vector<Ref<int>>{}, [](int) { FAIL("there is none"); });
+}
+
+TEST_CASE("a future has the value of its ref, or its error") {
+  Scratch scratch;
+  const Ref<int> gate = remote<gated>(scratch.file("gate"));
+  std::future<int> late = mobula::to_future(gate);
+  CHECK(late.wait_for(20ms) == std::future_status::timeout);
+  open_gate(scratch.file("gate"));
+  CHECK(late.get() == 1);
+
+  CHECK(mobula::to_future(remote<increment>(1)).get() == 2);
+  CHECK_THROWS_AS(mobula::to_future(remote<fails>(3)).get(), mobula::TaskError);
+  mobula::to_future(remote<nothing>()).get();
+  CHECK_THROWS_AS(mobula::to_future(Ref<int>()), mobula::Error);
 }
 
 int main(int argc, char** argv) {

@@ -1,3 +1,4 @@
+#include <mobula/future.h>
 #include <mobula/mobula.h>
 
 #include <chrono>
@@ -52,6 +53,14 @@ int main(int argc, char** argv) {
   const mobula::Result<int> result = mobula::try_get(refs[0], 2s);  // errors as values
   const int value = result ? *result : -1;
   // [/try_get]
+  long sum = 0;
+  // [get_each]
+  mobula::get_each(refs, [&](int one) { sum += one; }, {.memory_budget = 1 << 30});
+  // [/get_each]
+  // [future]
+  std::future<int> future = mobula::to_future(refs[7]);  // #include <mobula/future.h>
+  // [/future]
   if (ready.size() != 5 || pending.size() != 15 || now.size() + later.size() != 20) return 1;
+  if (sum != 190 || future.get() != 7) return 1;
   return value == 0 && sum_as_they_come(refs) == 190 && sum_of_many(100, 8) == 4950 ? 0 : 1;
 }

@@ -91,6 +91,17 @@ inline void get(const std::vector<Ref<void>>& refs) {
   for (const Ref<void>& ref : refs) get(ref);
 }
 
+// Calls fn(value) with the value of each ref, in their order, one at a time: for many values that
+// would not fit into memory together. What was spilled to disk is brought back ahead, while fn
+// works on those before. Waits for each value; the first failure in their order is thrown, and so
+// is what fn throws: then the rest is left alone.
+template <class T, class F>
+  requires std::is_invocable_v<F&, T>
+void get_each(const std::vector<Ref<T>>& refs, F&& fn, GetEachOptions options = {}) {
+  detail::ReadAhead values(detail::handles(refs), options.memory_budget);
+  for (std::size_t i = 0; i < refs.size(); ++i) fn(detail::decode_result<T>(values.next()));
+}
+
 // Like get, but errors come as a value.
 template <class T>
 Result<T> try_get(const Ref<T>& ref, std::optional<Duration> timeout = {}) {

@@ -91,6 +91,12 @@ struct CallOptions {
   std::size_t max_unread = 1024;  // as in TaskOptions
 };
 
+struct GetEachOptions {
+  // Bytes of values that are kept in the store's memory at once, the one that is read and those
+  // behind it; more if one alone is larger.
+  std::uint64_t memory_budget = std::uint64_t{64} << 20;
+};
+
 struct WaitOptions {
   std::size_t num_returns = 1;  // from 1 to the number of refs
   std::optional<Duration> timeout = {};  // absent: for ever; 0: only look

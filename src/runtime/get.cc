@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "mobula/detail/runtime.h"
@@ -204,6 +205,35 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
 
 bool is_final(RefAddress ref) {
   return is_final(runtime::require_process().memory().record(ref.slot));
+}
+
+// Up to the first that is not there yet, or for which there is no memory now: who waits for that
+// one must not be kept from it by those behind.
+void ReadAhead::look_ahead() {
+  Process& process = runtime::require_process();
+  for (; ahead_ < refs_.size(); ++ahead_) {
+    check_ref(refs_[ahead_].address, refs_[ahead_].session);
+    Record& record = process.memory().record(refs_[ahead_].address.slot);
+    if (!is_final(record)) return;
+    Pinned value;
+    if (record.result_kind == shm::ResultKind::Stored) {
+      value.size = record.result_at().size;
+      if (pinned_bytes_ != 0 && pinned_bytes_ + value.size > budget_) return;
+      if (!process.store().read_ahead(record.result_at(), value.pin)) return;
+    }
+    pinned_bytes_ += value.size;
+    pinned_[ahead_] = std::move(value);
+  }
+}
+
+Bytes ReadAhead::next() {
+  look_ahead();
+  const RefHandle& ref = refs_[next_];
+  const Pinned own =
+      std::exchange(pinned_[next_], {});  // until its bytes are pinned for the caller
+  pinned_bytes_ -= own.size;
+  ahead_ = std::max(ahead_, ++next_);
+  return get_bytes(ref.address, ref.session, std::nullopt);
 }
 
 std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t num_returns,

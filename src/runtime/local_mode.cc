@@ -158,9 +158,10 @@ bool LocalMode::run_calls_of(Ledger& me, Actor& actor, Address creation, bool st
     cls.kill_request.fetch_or(shm::kConstructorFailed);  // the daemon fails its calls
     process_.daemon().ring(memory.header());
   }
-  for (std::uint64_t at = cls.rings.load(std::memory_order_acquire); at != 0 && actor.instance;) {
+  for (std::uint64_t at = cls.rings.load(std::memory_order_acquire);
+       at != 0 && actor.instance && !stream_comes;) {
     auto& ring = *reinterpret_cast<shm::RingHeader*>(memory.heap(at));
-    while (!doomed() && !stream_comes) {
+    while (!doomed()) {
       stream_comes = !streams_too && begins_with_stream(ring);
       if (stream_comes) break;
       const Address call = shm::claim::next(memory, ring, me.shared(), me.participant(),

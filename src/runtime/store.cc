@@ -68,6 +68,22 @@ const std::byte* Store::read(const shm::StoredAt& at, detail::Pin& pin) {
   return memory.object(memory.object_offset(at));
 }
 
+bool Store::read_ahead(const shm::StoredAt& at, detail::Pin& pin) {
+  shm::Memory& memory = process_.memory();
+  shm::Extent& extent = memory.extent(at.extent);
+  const bool resident = shm::pin(extent, memory.pins(process_.index(), at.extent));
+  detail::Pin pinned{process_.session(), at.extent};
+  if (!resident && static_cast<Residency>(extent.residency.load()) == Residency::Spilled) {
+    wire::Message message;
+    message.kind = wire::Kind::RestoreExtent;
+    message.a = at.extent;
+    process_.daemon().ask(message);
+    if (message.status != wire::Status::Ok) return false;
+  }
+  pin = std::move(pinned);
+  return true;
+}
+
 // We have pinned it: once it is resident it stays.
 void Store::wait_until_resident(std::uint32_t extent) {
   const WaitsForMemory reason(process_);

@@ -38,6 +38,10 @@ class Store {
   // Throws ObjectLostError, and what allocate() throws.
   const std::byte* read(const shm::StoredAt& at, detail::Pin& pin);
 
+  // Keeps a stored value in memory while `pin` lives, or asks for it to be brought back from disk,
+  // and does not wait for that. False, without a pin: there is no memory for it now.
+  bool read_ahead(const shm::StoredAt& at, detail::Pin& pin);
+
   static constexpr std::uint64_t kBlockMax = 256 << 10;
 
  private:

@@ -145,6 +145,31 @@ struct Bytes {
 };
 // Waits for the record and returns its value. Throws what the task threw, or GetTimeoutError.
 Bytes get_bytes(RefAddress address, std::uint64_t session, std::optional<Duration> timeout);
+
+// Values of many refs in their order, those behind the next one brought back from disk ahead.
+class ReadAhead {
+ public:
+  // The refs must outlive it. `budget`: bytes of values that it pins at once.
+  ReadAhead(std::span<const RefHandle> refs, std::uint64_t budget)
+      : refs_(refs), budget_(budget), pinned_(refs.size()) {}
+  // Of the next ref, once that is final; throws its error, and goes on with the one behind it then.
+  Bytes next();
+
+ private:
+  struct Pinned {
+    std::uint64_t size = 0;
+    Pin pin = {};
+  };
+  void look_ahead();
+
+  std::span<const RefHandle> refs_;
+  std::uint64_t budget_;
+  std::size_t next_ = 0;
+  std::size_t ahead_ = 0;  // the first that is not pinned
+  std::uint64_t pinned_bytes_ = 0;
+  std::vector<Pinned> pinned_;  // from next_ to ahead_
+};
+
 // The numbers of the first refs found final, ascending, once there are num_returns of them or the
 // time is over. Throws Error for what wait() refuses.
 std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t num_returns,
