@@ -41,7 +41,8 @@ class SessionReader {
   void each_record(const Visit& visit) const {
     for (std::uint32_t segment = 0; segment < count("segments"); ++segment) {
       if (memory_.segment_owner(segment).load(std::memory_order_acquire) == shm::kNone) continue;
-      for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
+      const std::uint32_t ready = memory_.segment_ready(segment).load(std::memory_order_acquire);
+      for (std::uint32_t r = 0; r < ready; ++r) {
         const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
         shm::Record& record = memory_.record(slot);
         const std::uint64_t state = record.state.load(std::memory_order_acquire);

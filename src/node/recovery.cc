@@ -195,7 +195,8 @@ void Recovery::repair_open_calls(std::uint32_t process, const ProcessEnd& end,
   if (memory_.process(process).open_calls.exchange(0) == 0) return;
   std::vector<Address> open;
   for (const std::uint32_t segment : tables_.record_segments()) {
-    for (std::uint32_t r = 0; r < shm::kRecordsPerSegment; ++r) {
+    const std::uint32_t ready = memory_.segment_ready(segment).load(std::memory_order_acquire);
+    for (std::uint32_t r = 0; r < ready; ++r) {
       const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
       const std::uint64_t state = memory_.record(slot).state.load(std::memory_order_acquire);
       if (word::state(state) != State::Claimed || word::claimer(state) == 0) continue;
