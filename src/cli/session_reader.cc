@@ -74,10 +74,6 @@ std::string SessionReader::explain(std::uint32_t scheduling_class) {
   return std::string(ask(wire::Kind::Explain, scheduling_class).text_view());
 }
 
-std::map<std::string, double> SessionReader::resources(std::uint32_t which) {
-  return wire::parse_amounts(ask(wire::Kind::Resources, which).text_view());
-}
-
 MemoryReport SessionReader::memory_report() {
   const auto counts = wire::parse_amounts(ask(wire::Kind::ObjectMemory).text_view());
   return runtime::read_memory(

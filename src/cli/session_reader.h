@@ -33,7 +33,6 @@ class SessionReader {
   // Of a task, call or creation; "(put)", "(monitor)" and such of others.
   std::string name_of(const shm::Record& record) const;
   std::string explain(std::uint32_t scheduling_class);
-  std::map<std::string, double> resources(std::uint32_t which);  // 0 total, 1 free
   MemoryReport memory_report();
 
   // Calls visit(slot, record, state) for each record that is in use.
