@@ -53,7 +53,7 @@ int run(int argc, char** argv) {
   const auto killed = mobula::actor<Keeper>();
   mobula::get(killed.ready());
   mobula::kill(killed);
-  const auto keeper = mobula::actor<Keeper>();
+  const auto keeper = mobula::actor<Keeper>.with({.name = "the_keeper"})();
   const auto holds = keeper.call<&Keeper::hold>(gate);
   const auto queued = keeper.call<&Keeper::hold>(gate);
   const Ref<int> running = remote<gated>(gate);
@@ -267,6 +267,7 @@ TEST_CASE("list shows tasks, actors, objects, workers and jobs of a driver with 
   const auto actors = job.rows("list actors --json");
   const std::string alive = row_with(actors, {"Keeper", "alive"});
   CHECK(std::stoi(field(alive, "pid")) > 0);
+  CHECK(field(alive, "name") == "the_keeper");
   CHECK(!row_with(actors, {"Keeper", "dead"}).empty());
   CHECK(job.rows("list actors --json --state dead").size() == 1);
 

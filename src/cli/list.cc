@@ -51,7 +51,9 @@ Table tasks_table(const Sessions& sessions, const std::string& wanted_state) {
   Table table{{"TASK", "NAME", "STATE", "ATTEMPT", "PID", "JOB"}, {}};
   for (const auto& session : sessions) {
     session->each_record([&](std::uint32_t, const shm::Record& record, std::uint64_t state) {
-      if (record.kind == shm::Kind::Put || record.kind == shm::Kind::Join) return;
+      if (record.kind != shm::Kind::Task && record.kind != shm::Kind::ActorCall &&
+          record.kind != shm::Kind::ActorCreate)
+        return;
       if (!wanted_state.empty() && wanted_state != task_state(state)) return;
       table.rows.push_back({task_id(record), session->name_of(record), task_state(state),
                             number(shm::word::attempt(state)),
@@ -70,13 +72,13 @@ Table tasks_table(const Sessions& sessions, const std::string& wanted_state) {
 }
 
 Table actors_table(const Sessions& sessions, const std::string& wanted_state) {
-  Table table{{"ACTOR", "CLASS", "STATE", "PID", "RESTARTS", "CALLS", "JOB"}, {}};
+  Table table{{"ACTOR", "CLASS", "NAME", "STATE", "PID", "RESTARTS", "CALLS", "JOB"}, {}};
   for (const auto& session : sessions) {
     session->each_actor([&](std::uint32_t id, const shm::SchedulingClass& cls) {
       const std::string state = actor_state(*session, id);
       if (!wanted_state.empty() && wanted_state != state) return;
-      table.rows.push_back({actor_id(cls), std::string(cls.name), state,
-                            number(session->pid_of_actor(id)), number(cls.restarts.load()),
+      table.rows.push_back({actor_id(cls), std::string(cls.name), std::string(cls.given_name),
+                            state, number(session->pid_of_actor(id)), number(cls.restarts.load()),
                             number(session->depth_of(cls)), session->id()});
     });
   }
@@ -89,7 +91,7 @@ Table objects_table(const Sessions& sessions, bool exact) {
   for (const auto& session : sessions) {
     session->each_record([&](std::uint32_t slot, const shm::Record& seen, std::uint64_t state) {
       shm::Record& record = session->memory().record(slot);
-      if (seen.kind == shm::Kind::Join) return;
+      if (seen.kind == shm::Kind::Join || seen.kind == shm::Kind::Callback) return;
       const auto add = [&](const shm::StoredAt& at, const char* kind) {
         if (at.extent >= session->count("extents")) return;  // it was recycled meanwhile
         const bool resident =

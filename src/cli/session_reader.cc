@@ -61,17 +61,17 @@ std::string SessionReader::function_name(std::uint64_t key) const {
 }
 
 std::string SessionReader::name_of(const shm::Record& record) const {
-  if (record.kind == shm::Kind::Put) return "(put)";
-  if (record.kind == shm::Kind::Join) return "(join)";
-  return function_name(record.function);
+  switch (record.kind) {
+    case shm::Kind::Put: return "(put)";
+    case shm::Kind::Join: return "(join)";
+    case shm::Kind::Callback: return "(callback)";
+    case shm::Kind::Monitor: return "(monitor)";
+    default: return function_name(record.function);
+  }
 }
 
 std::string SessionReader::explain(std::uint32_t scheduling_class) {
   return std::string(ask(wire::Kind::Explain, scheduling_class).text_view());
-}
-
-std::map<std::string, double> SessionReader::resources(std::uint32_t which) {
-  return wire::parse_amounts(ask(wire::Kind::Resources, which).text_view());
 }
 
 MemoryReport SessionReader::memory_report() {

@@ -30,10 +30,9 @@ class SessionReader {
   const shm::Memory& memory() const { return memory_; }
 
   std::string function_name(std::uint64_t key) const;
-  // Of a task, call or creation; "(put)" and "(join)".
+  // Of a task, call or creation; "(put)", "(monitor)" and such of others.
   std::string name_of(const shm::Record& record) const;
   std::string explain(std::uint32_t scheduling_class);
-  std::map<std::string, double> resources(std::uint32_t which);  // 0 total, 1 free
   MemoryReport memory_report();
 
   // Calls visit(slot, record, state) for each record that is in use.

@@ -76,10 +76,10 @@ class Reason {
   }
 
   std::string what_is(const shm::Record& record) const {
-    const char* kind = record.kind == shm::Kind::Task        ? "task "
-                       : record.kind == shm::Kind::ActorCall ? "call "
-                       : record.kind == shm::Kind::Put       ? "value "
-                                                             : "constructor ";
+    const char* kind = record.kind == shm::Kind::Task          ? "task "
+                       : record.kind == shm::Kind::ActorCall   ? "call "
+                       : record.kind == shm::Kind::ActorCreate ? "constructor "
+                                                               : "value ";
     return kind + session_.name_of(record) + " (" + task_id(record) + ")";
   }
 

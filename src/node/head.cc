@@ -370,14 +370,15 @@ void Head::bury_dead() {
 
 void Head::drain(milliseconds grace) {
   const Clock::time_point end = Clock::now() + grace + kToEnd;
-  if (kill_at_ && *kill_at_ <= end) return;
+  const bool first = !kill_at_;
+  if (!first && *kill_at_ <= end) return;
   kill_at_ = end;
   if (listening_ >= 0) ::epoll_ctl(epoll_, EPOLL_CTL_DEL, listening_, nullptr);
   wire::Message message;
   message.kind = wire::Kind::Drain;
   message.c = static_cast<std::uint64_t>(grace.count());
   for (const auto& [id, job] : jobs_) {
-    if (job.enrolled && ended_.find("driver " + std::to_string(job.driver)) == std::string::npos)
+    if (first && job.enrolled)
       ended_ += "driver " + std::to_string(job.driver) + " (" + program_of(job.driver) + ")\n";
     wire::send(job.socket, message);
   }

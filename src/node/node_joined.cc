@@ -202,7 +202,6 @@ void Node::serve_tool(int socket) {
   switch (message.kind) {
     case wire::Kind::Inspect: show_tables(message); break;
     case wire::Kind::ObjectMemory: report_object_memory(message); break;
-    case wire::Kind::Resources: report_resources(message); break;
     case wire::Kind::Explain: message.set_text(allotment_.explain({message.a})); break;
     default: refuse(message, wire::Status::Invalid, "tools do not ask for that");
   }

@@ -16,8 +16,6 @@
 #include "mobula/export.h"
 #include "runtime/errors.h"
 
-#include "runtime/errors.h"
-
 namespace mobula {
 namespace runtime {
 namespace {
