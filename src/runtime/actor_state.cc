@@ -26,7 +26,6 @@ constexpr std::uint64_t kShareOfTime = 50;
 
 ActorState::ActorState(Ledger& ledger, std::uint32_t actor_class, const detail::StateCodec& codec)
     : ledger_(ledger),
-      class_(actor_class),
       shared_(ledger.process().memory().scheduling_class(actor_class).lasting),
       codec_(codec),
       checkpoints_(ledger, shared_, codec),

@@ -47,7 +47,6 @@ class ActorState {
   void save();
 
   Ledger& ledger_;
-  const std::uint32_t class_;
   shm::LastingState& shared_;
   const detail::StateCodec& codec_;
   Checkpoints checkpoints_;
