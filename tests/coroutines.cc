@@ -2,6 +2,7 @@
 #include "support/scenario.h"
 
 #include <chrono>
+#include <filesystem>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -35,6 +36,23 @@ int at_gate(const std::string& gate, int value) {
   return value;
 }
 int fails(const std::string& words) { throw std::invalid_argument(words); }
+
+// How many of them have ended, in whatever way.
+struct Ended {
+  std::string file;
+  ~Ended() { mobula::test::count_in(file); }
+};
+mobula::Stream<std::string> words(int n, std::string ended) {
+  const Ended at_end{ended};
+  for (int i = 0; i < n; ++i) co_yield std::string(static_cast<std::size_t>(i % 100), 'w');
+  if (n == 3) throw std::invalid_argument("three");
+}
+struct Numbers {
+  int next = 0;
+  mobula::Stream<int> some(int n) {
+    for (int i = 0; i < n; ++i) co_yield next++;
+  }
+};
 
 struct Worker {
   std::vector<std::string> seen;
@@ -254,6 +272,39 @@ TEST_CASE("an actor with coroutines under way ends when they have, or dies with 
 
   CHECK(mobula::get(last, 20s) == 2);
   CHECK(eventually(10s, [&] { return is_gone(pid); }));
+}
+
+TEST_CASE("a producer that is a coroutine yields the items of its stream") {
+  const Scratch scratch;
+  const std::string ended = (scratch.path() / "ended").string();
+  const auto times = [&] {
+    std::error_code none;
+    const auto size = std::filesystem::file_size(ended, none);
+    return none ? 0 : size;
+  };
+
+  mobula::StreamRef<std::string> all = remote<coro::words>(2000, ended);
+  for (std::size_t i = 0; i < 2000; ++i) REQUIRE(all.next(20s) == std::string(i % 100, 'w'));
+  CHECK_FALSE(all.next(20s));
+  CHECK(times() == 1);
+
+  mobula::StreamRef<std::string> fails = remote<coro::words>(3, ended);
+  for (int i = 0; i < 3; ++i) CHECK(fails.next(20s));
+  CHECK_THROWS_WITH_AS(fails.next(20s), doctest::Contains("three"), mobula::TaskError);
+  CHECK(times() == 2);
+
+  mobula::StreamRef<std::string> stopped = remote<coro::words>.with({.max_unread = 4})(999, ended);
+  CHECK(stopped.next(20s));
+  stopped.stop();
+  CHECK(eventually(10s, [&] { return times() == 3; }));  // what it holds is destroyed
+
+  const auto numbers = actor<coro::Numbers>();
+  auto first = numbers.call<&coro::Numbers::some>(2);
+  auto second = numbers.call<&coro::Numbers::some>(1);
+  CHECK(first.next(20s) == 0);
+  CHECK(first.next(20s) == 1);
+  CHECK_FALSE(first.next(20s));
+  CHECK(second.next(20s) == 2);
 }
 
 int main(int argc, char** argv) {

@@ -33,6 +33,12 @@ class Crawler {
 };
 // [/crawler]
 
+// [stream]
+mobula::Stream<int> squares(int n) {
+  for (int i = 0; i < n; ++i) co_yield i* i;  // waits for room as push does
+}
+// [/stream]
+
 int main(int argc, char** argv) {
   const mobula::Session session(argc, argv);
   // [crawl]
@@ -41,5 +47,8 @@ int main(int argc, char** argv) {
   const mobula::Ref<int> letters = crawler.call<&Crawler::letters>(pages);  // its result is an int
   const int sum = mobula::get(letters);
   // [/crawl]
-  return sum == 29 && mobula::get(crawler.call<&Crawler::total>()) == 29 ? 0 : 1;
+  mobula::StreamRef<int> stream = mobula::remote<squares>(4);
+  int squared = 0;
+  for (const int item : stream) squared += item;
+  return sum == 29 && mobula::get(crawler.call<&Crawler::total>()) == 29 && squared == 14 ? 0 : 1;
 }

@@ -67,12 +67,12 @@ class ActorHandle {
                   "mobula: call<&C::method>: C is neither the actor's class nor a base of it");
     using Call = detail::CallShapeOf<decltype(M)>;
     using R = typename Call::R;
-    using Produces = detail::Produces<typename Shape::Params>;
+    using Producer = detail::Produces<typename Shape::Params, typename Shape::Result>;
     if constexpr (!kOurs) {
       return Ref<R>();
-    } else if constexpr (Produces::kItems) {
-      using Given = typename Produces::Given;
-      return detail::start_producer<typename Produces::Item, R>([&](std::uint32_t* stream) {
+    } else if constexpr (Producer::kItems) {
+      using Given = typename Producer::Given;
+      return detail::start_producer<typename Producer::Item>([&](std::uint32_t* stream) {
         return submit<M>(options, stream, static_cast<Given*>(nullptr), arguments...);
       });
     } else {

@@ -8,6 +8,8 @@
 //   };
 //   mobula::Ref<int> n = crawler.call<&Crawler::words>("/");
 //
+// Producers of streams can be coroutines, too: Stream<T>, in detail/stream_coroutine.h.
+//
 // A spelling of Reply, then and call_after (reply.h, then.h), and nothing but that: without
 // coroutines the same is said with these. All of an actor's coroutines run on its own thread, also
 // when it has others, so between two co_await nobody else touches its state.
@@ -25,6 +27,7 @@
 #include <vector>
 
 #include "mobula/detail/callback.h"
+#include "mobula/detail/stream_coroutine.h"
 #include "mobula/object.h"
 #include "mobula/ref.h"
 #include "mobula/reply.h"

@@ -231,8 +231,9 @@ class MeshHandle {
   template <auto M, class... A>
   auto call(const A&... arguments) const {
     using Params = typename detail::Shape<decltype(M)>::Params;
-    if constexpr (detail::Produces<Params>::kItems) {
-      using Given = typename detail::Produces<Params>::Given;
+    using Producer = detail::Produces<Params, typename detail::Shape<decltype(M)>::Result>;
+    if constexpr (Producer::kItems) {
+      using Given = typename Producer::Given;
       return call_all<M>(static_cast<Given*>(nullptr), arguments...);
     } else {
       using R = std::remove_cvref_t<typename detail::Shape<decltype(M)>::Result>;

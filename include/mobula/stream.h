@@ -164,22 +164,28 @@ struct Parameter<Sink<T>&> {
 };
 
 // Is it a producer: its items, and the parameters that its caller gives.
-template <class Params>
+template <class Params, class Result>
 struct Produces {
   static constexpr bool kItems = false;
 };
-template <class T, class... P>
-struct Produces<Parameters<Sink<T>&, P...>> {
+template <class T, class... P, class Result>
+struct Produces<Parameters<Sink<T>&, P...>, Result> {
+  static_assert(std::is_void_v<Result>, "mobula: a function that takes a Sink returns nothing");
   static constexpr bool kItems = true;
   using Item = T;
   using Given = Parameters<P...>;
 };
+template <class Params, class T>
+struct Produces<Params, Stream<T>> {
+  static constexpr bool kItems = true;
+  using Item = T;
+  using Given = Params;
+};
 
 // The StreamRef of a producer whose submission, which gets the place for its stream's number,
 // `submit` is.
-template <class T, class R, class Submit>
+template <class T, class Submit>
 StreamRef<T> start_producer(const Submit& submit) {
-  static_assert(std::is_void_v<R>, "mobula: a function that takes a Sink returns nothing");
   static_assert(Encodable<T>,
                 "mobula: the item's type has no codec. Specialise mobula::codec<T> with encode "
                 "and decode, or make it an aggregate.");

@@ -55,9 +55,10 @@ class RemoteCall {
   // A Ref<Result>; of a function that takes a Sink<T>, a StreamRef<T>.
   template <class... A>
   auto operator()(const A&... arguments) const {
-    if constexpr (Produces<Params>::kItems) {
-      using Given = typename Produces<Params>::Given;
-      return start_producer<typename Produces<Params>::Item, Result>([&](std::uint32_t* stream) {
+    using Producer = Produces<Params, Result>;
+    if constexpr (Producer::kItems) {
+      using Given = typename Producer::Given;
+      return start_producer<typename Producer::Item>([&](std::uint32_t* stream) {
         return submit_function<F>(options_, stream, static_cast<Given*>(nullptr), arguments...);
       });
     } else {

@@ -81,9 +81,11 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   repair_streams(process);
   for (const std::uint32_t p : participants) repair_claims(p, end, actor);
   republish_ready(process);
-  // Not for each of a thousand actors that end in peace. Threads of the user's own may have been at
-  // anything.
-  const bool in_peace = participants.size() == 1 && memory_.process(process).left.load() != 0;
+  // Not for each of a thousand actors that end in peace. (A worker may have been chosen to take a
+  // task when it was about to leave; threads of the user's own may have been at anything.)
+  const shm::Process& entry = memory_.process(process);
+  const bool in_peace = entry.role.load() == static_cast<std::uint32_t>(shm::ProcessRole::Actor) &&
+                        participants.size() == 1 && entry.left.load() != 0;
   if (!in_peace) wake_everybody();
   objects_.process_died(process);
   Orphan orphan{process};

@@ -100,8 +100,10 @@ void Ledger::dropped(std::uint32_t slot) {
 void Ledger::stop_unread(std::uint32_t slot) {
   shm::Record& record = process_.memory().record(slot);
   if (!(record.flags & shm::flag::kStream)) return;
-  // As in recyclable(): foreign holds first.
-  if (shm::word::is_final(record.state.load(std::memory_order_acquire)) ||
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  // Free: an old entry of `limbo_`, and its stream is another record's by now.
+  // The rest as in recyclable(): foreign holds first.
+  if (shm::word::state(state) == shm::State::Free || shm::word::is_final(state) ||
       shm::holds::count(record.refs.load(std::memory_order_acquire)) != 0 ||
       process_.counts().refs(slot) != 0)
     return;
@@ -282,6 +284,7 @@ void Ledger::release_contained(std::span<const std::uint64_t> refs, shm::Address
 
 std::uint32_t Ledger::open_stream(shm::Record& record, shm::Address address,
                                   std::size_t max_unread) {
+  if (process_.local()) max_unread = shm::kStreamSlots;  // all is pushed before anybody reads
   const std::uint32_t number = process_.take_stream();
   shm::stream::open(shm::stream::at(process_.memory(), number), address,
                     static_cast<std::uint32_t>(max_unread));

@@ -319,7 +319,7 @@ struct ControlLayout {
 // Changes whenever a struct or a table changes its shape.
 constexpr std::uint64_t layout_hash() {
   std::uint64_t hash = 0xcbf29ce484222325u;
-  for (std::uint64_t part : {std::uint64_t{3} /* protocol */, std::uint64_t{sizeof(ControlHeader)},
+  for (std::uint64_t part : {std::uint64_t{4} /* protocol */, std::uint64_t{sizeof(ControlHeader)},
                              std::uint64_t{sizeof(Process)}, std::uint64_t{sizeof(Participant)},
                              std::uint64_t{sizeof(SchedulingClass)},
                              std::uint64_t{ControlLayout::kSize}, std::uint64_t{kRecordSize}}) {

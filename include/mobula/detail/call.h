@@ -33,7 +33,11 @@ struct Parameters {
 namespace mobula {
 template <class R>
 class Async;  // coroutine.h
-}
+template <class T>
+class Stream;  // detail/stream_coroutine.h
+template <class T>
+class Sink;  // stream.h
+}  // namespace mobula
 
 namespace mobula::detail {
 
@@ -322,8 +326,20 @@ struct CallShape<Parameters<Reply<A>, Rest...>, Result> {
 template <class M>
 using CallShapeOf = CallShape<typename Shape<M>::Params, typename Shape<M>::Result>;
 
+// A producer that is a coroutine: its items travel, by the Sink that it has none of.
+template <class R>
+struct CoroutineOf {
+  static constexpr bool kStreams = false;
+};
+template <class T>
+struct CoroutineOf<Stream<T>> {
+  static constexpr bool kStreams = true;
+  using Item = T;
+};
+
 template <class Result>
-inline constexpr bool kResultTravels = std::is_void_v<Result> || Encodable<Result>;
+inline constexpr bool kResultTravels =
+    std::is_void_v<Result> || CoroutineOf<Result>::kStreams || Encodable<Result>;
 
 // ---- Invokers.
 
@@ -331,6 +347,10 @@ template <class R, class Function>
 void give_result(Execution& execution, Function&& function) {
   if constexpr (std::is_void_v<R>) {
     function();
+    execution.result([](Writer&) {});
+  } else if constexpr (CoroutineOf<R>::kStreams) {
+    Sink<typename CoroutineOf<R>::Item> out(execution.open_sink());
+    function().push_all(out);
     execution.result([](Writer&) {});
   } else {
     const R value = function();
