@@ -64,7 +64,11 @@ typedef enum mobula_status {
   MOBULA_VERSION_MISMATCH = 18,
   MOBULA_PENDING_CALLS_LIMIT = 19,
   MOBULA_DECODE = 20, /* the bytes are no such value */
-  MOBULA_LIBRARY_LOAD = 21
+  MOBULA_LIBRARY_LOAD = 21,
+  MOBULA_STREAM_STOPPED = 22,
+  MOBULA_ACTOR_NOT_FOUND = 23,
+  MOBULA_ACTOR_ALREADY_EXISTS = 24,
+  MOBULA_DEADLINE_EXCEEDED = 25
 } mobula_status;
 
 /* Of the last call of this thread that failed; valid until the next one that fails. Never NULL. */

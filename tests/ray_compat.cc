@@ -106,6 +106,10 @@ class Account : public Base, public Second {
   void fail() { throw std::runtime_error("overdrawn"); }
   bool restarted() { return ray::WasCurrentActorRestarted(); }
   int crash() { ::_exit(3); }
+  int leave() {
+    ray::ExitActor();
+    return 1;
+  }
   int balance_of(ray::ActorHandle<Account> other) {
     return *other.Task(&Account::balance).Remote().Get();
   }
@@ -123,8 +127,8 @@ class Account : public Base, public Second {
 };
 RAY_REMOTE(RAY_FUNC(Account::create), RAY_FUNC(Account::create, int), Account::create_broken,
            &Account::deposit, &Account::balance, &Account::pid, &Account::fail, &Account::restarted,
-           &Account::crash, &Account::balance_of, &Account::open_other, &Account::keep_and_ask,
-           &Base::kind, &Base::twice, &Second::get_second)
+           &Account::crash, &Account::leave, &Account::balance_of, &Account::open_other,
+           &Account::keep_and_ask, &Base::kind, &Base::twice, &Second::get_second)
 
 }  // namespace
 
@@ -258,6 +262,42 @@ TEST_CASE("an actor that crashed starts again as often as SetMaxRestarts says") 
   CHECK_THROWS_AS(account.Task(&Account::crash).Remote().Get(), ray::internal::RayActorException);
   CHECK(*account.Task(&Account::deposit).Remote(1).Get() == 6);
   CHECK(*account.Task(&Account::restarted).Remote().Get());
+}
+
+TEST_CASE("actors have names, in namespaces, and are killed with and without a restart") {
+  auto account =
+      ray::Actor(RAY_FUNC(Account::create, int)).SetName("savings").SetMaxRestarts(1).Remote(5);
+  ray::Actor(RAY_FUNC(Account::create, int)).SetName("savings", "elsewhere").Remote(6);
+
+  boost::optional<ray::ActorHandle<Account>> found = ray::GetActor<Account>("savings");
+  REQUIRE(found);
+  CHECK(*found->Task(&Account::deposit).Remote(1).Get() == 6);
+  CHECK(*account.Task(&Account::balance).Remote().Get() == 6);
+  CHECK(*ray::GetActor<Account>("savings", "elsewhere")->Task(&Account::balance).Remote().Get() ==
+        6);
+  CHECK(!ray::GetActor<Account>("no such"));
+  CHECK(!ray::GetActor<Account>("savings", "nowhere"));
+
+  account.Kill(false);
+  CHECK(mobula::test::eventually(std::chrono::seconds(20), [&] {
+    try {
+      return *account.Task(&Account::restarted).Remote().Get();
+    } catch (const ray::internal::RayActorException&) {
+      return false;  // it is starting
+    }
+  }));
+  CHECK(*account.Task(&Account::balance).Remote().Get() == 5);
+  account.Kill();
+  CHECK_THROWS_AS(account.Task(&Account::balance).Remote().Get(), ray::internal::RayActorException);
+  CHECK(!ray::GetActor<Account>("savings"));
+}
+
+TEST_CASE("ExitActor ends the actor, and its call has no result") {
+  auto account = ray::Actor(RAY_FUNC(Account::create)).Remote();
+
+  CHECK_THROWS_AS(account.Task(&Account::leave).Remote().Get(), ray::internal::RayActorException);
+  CHECK_THROWS_AS(account.Task(&Account::balance).Remote().Get(), ray::internal::RayActorException);
+  CHECK_THROWS_AS(ray::ExitActor(), ray::internal::RayException);
 }
 
 TEST_CASE("what demands more than there is waits, as in Ray, and never runs") {

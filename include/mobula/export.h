@@ -88,18 +88,26 @@ struct Factory {
       register_function(typeid(FactoryTag<F>).name(), __BASE_FILE__, function_name<F>(), &invoke);
 };
 
+template <class Params>
+consteval void refuse_producers() {
+  static_assert(!Produces<Params>::kItems,
+                "mobula: a function that takes a Sink cannot be exported yet");
+}
+
 template <class T, auto M>
 Export export_of_method() {
   using Info = Method<T, M>;
+  using Params = typename Info::S::P;
+  refuse_producers<Params>();
   return {&Info::info, ExportKind::Method,
-          signature_of<typename Info::Result>(static_cast<typename Info::S::P*>(nullptr)),
-          type_name<T>()};
+          signature_of<typename Info::Result>(static_cast<Params*>(nullptr)), type_name<T>()};
 }
 
 template <auto F>
 Export export_of() {
   using S = Shape<std::decay_t<decltype(F)>>;
   constexpr auto* kParams = static_cast<typename S::Params*>(nullptr);
+  refuse_producers<typename S::Params>();
   if constexpr (std::is_member_function_pointer_v<decltype(F)>) {
     return export_of_method<typename S::Class, F>();
   } else if constexpr (kMakesActor<typename S::Result>) {

@@ -50,6 +50,10 @@ static_assert(MOBULA_VERSION_MISMATCH == static_cast<int>(ErrorCode::kVersionMis
 static_assert(MOBULA_PENDING_CALLS_LIMIT == static_cast<int>(ErrorCode::kPendingCallsLimit));
 static_assert(MOBULA_DECODE == static_cast<int>(ErrorCode::kDecode));
 static_assert(MOBULA_LIBRARY_LOAD == static_cast<int>(ErrorCode::kLibraryLoad));
+static_assert(MOBULA_STREAM_STOPPED == static_cast<int>(ErrorCode::kStreamStopped));
+static_assert(MOBULA_ACTOR_NOT_FOUND == static_cast<int>(ErrorCode::kActorNotFound));
+static_assert(MOBULA_ACTOR_ALREADY_EXISTS == static_cast<int>(ErrorCode::kActorAlreadyExists));
+static_assert(MOBULA_DEADLINE_EXCEEDED == static_cast<int>(ErrorCode::kDeadlineExceeded));
 
 thread_local std::string last_message;
 
@@ -238,8 +242,14 @@ const Handler& running_handler() {
 
 void invoke_function(mobula::detail::Execution& execution) {
   mobula_call call{execution, running_handler()};
-  if (const auto* instance = static_cast<Instance*>(mobula::detail::Execution::instance()))
-    call.self = instance->self;
+  run_handler(call);
+  give_result(call);
+}
+
+// On an actor of C: another one's methods were refused at the call.
+void invoke_method(mobula::detail::Execution& execution) {
+  mobula_call call{execution, running_handler()};
+  call.self = static_cast<Instance*>(mobula::detail::Execution::instance())->self;
   run_handler(call);
   give_result(call);
 }
@@ -274,9 +284,10 @@ void export_handler(const std::string& name, ExportKind kind, const std::string&
   };
   static std::deque<Kept> kept;  // registered for ever
   Kept& entry = kept.emplace_back(Kept{name, "C function " + name, class_name, {}});
-  entry.info = mobula::detail::register_function(
-      entry.identity.c_str(), "", entry.name,
-      kind == ExportKind::Constructor ? &invoke_constructor : &invoke_function);
+  const mobula::detail::Invoke invoke = kind == ExportKind::Constructor ? &invoke_constructor
+                                        : kind == ExportKind::Method    ? &invoke_method
+                                                                        : &invoke_function;
+  entry.info = mobula::detail::register_function(entry.identity.c_str(), "", entry.name, invoke);
   handlers()[entry.info.key] = handler;
   const Export what{&entry.info, kind, {}, entry.class_name};
   mobula::detail::export_names(entry.name, {&what, 1});

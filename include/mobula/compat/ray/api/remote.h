@@ -24,28 +24,6 @@
 #include "mobula/mobula.h"
 #include "object_ref.h"
 
-// Named actors and exit_actor are used once the library has them: what is there wins over these.
-// Neither namespace is inside of the other, so that one lookup finds both.
-namespace mobula_until_built {
-struct NotBuilt {};
-template <class T, class... A>
-NotBuilt get_actor(const A&...);
-template <class...>
-NotBuilt exit_actor();
-}  // namespace mobula_until_built
-namespace mobula_lookup {
-using namespace mobula;
-using namespace mobula_until_built;
-template <class T>
-auto find(const std::string& name, const std::string& ray_namespace) {
-  return get_actor<T>(name, ray_namespace);
-}
-template <class...>
-auto leave() {
-  return exit_actor();
-}
-}  // namespace mobula_lookup
-
 namespace ray {
 
 // ---- Functions of other languages: declared, so that programs compile; refused at the call.
@@ -308,15 +286,15 @@ class ActorTaskCaller : public Setters<ActorTaskCaller<F>> {
 
   template <typename... Args>
   auto Remote(const Args&... args) {
-    using Shape = mobula::detail::Shape<F>;
-    using R = typename mobula::detail::ResultOf<typename Shape::Result>::type;
+    using Shape = mobula::detail::CallShapeOf<F>;
+    using R = typename Shape::R;
     if (never_runs_) return ObjectRef<R>(never_runs_);
     CheckTaskOptions(this->resources_);
     const mobula::CallOptions options{.name = this->name_};
     return translated([&] {
       mobula::detail::check_ref(actor_.creation, session_);
       return ObjectRef<R>(mobula::Ref<R>::own(submit(
-          *what_, static_cast<typename Shape::Params*>(nullptr), nullptr,
+          *what_, static_cast<typename Shape::P*>(nullptr), nullptr,
           [&](const mobula::detail::Call& call, const mobula::Writer& writer,
               const std::byte* bytes, mobula::detail::EncodeAgain again, void* context) {
             return mobula::detail::submit_call(call, &options, actor_, writer, bytes, again,
@@ -505,15 +483,12 @@ inline internal::ForeignCaller<ActorHandleXlang> Actor(JavaActorClass) { return 
 template <typename T>
 boost::optional<ActorHandle<T>> GetActor(const std::string& actor_name,
                                          const std::string& ray_namespace = "") {
-  using Found = decltype(mobula_lookup::find<T>(actor_name, ray_namespace));
-  if constexpr (std::is_same_v<Found, mobula_until_built::NotBuilt>) {
-    throw internal::RayException("named actors are not built yet");
-  } else {
-    try {
-      return ActorHandle<T>(mobula_lookup::find<T>(actor_name, ray_namespace));
-    } catch (const mobula::Error&) {
-      return {};
-    }
+  try {
+    return ActorHandle<T>(mobula::get_actor<T>(actor_name, ray_namespace));
+  } catch (const mobula::ActorNotFoundError&) {
+    return {};
+  } catch (const mobula::Error& error) {
+    internal::throw_as_ray(error);
   }
 }
 inline boost::optional<ActorHandleXlang> GetActor(const std::string&, const std::string& = "") {
@@ -522,12 +497,8 @@ inline boost::optional<ActorHandleXlang> GetActor(const std::string&, const std:
 
 // In an actor: ends it; the call that runs has no result. Does not return.
 inline void ExitActor() {
-  if constexpr (std::is_same_v<decltype(mobula_lookup::leave()), mobula_until_built::NotBuilt>) {
-    throw internal::RayException("ExitActor is not built yet");
-  } else {
-    internal::translated([] { mobula_lookup::leave(); });
-    throw mobula::ActorDiedError("the actor has ended by ray::ExitActor");
-  }
+  internal::translated([] { mobula::exit_actor(); });
+  throw mobula::ActorDiedError("the actor has ended by ray::ExitActor");
 }
 
 inline bool WasCurrentActorRestarted() { return mobula::this_task().was_restarted(); }
