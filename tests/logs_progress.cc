@@ -21,6 +21,7 @@
 #include "support/processes.h"
 #include "support/scratch.h"
 #include "support/session_folder.h"
+#include "support/staying_node.h"
 
 using namespace std::chrono_literals;
 using mobula::actor;
@@ -234,7 +235,8 @@ bool has(const std::string& line, const std::string& words) {
 }
 
 // Runs a case on a terminal of its own, 60 columns wide; what came there.
-std::string on_terminal(const std::string& name) {
+std::string on_terminal(const std::string& name,
+                        const std::map<std::string, std::string>& variables = {}) {
   const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
   REQUIRE(terminal >= 0);
   REQUIRE(::grantpt(terminal) == 0);
@@ -246,6 +248,7 @@ std::string on_terminal(const std::string& name) {
   if (pid == 0) {
     for (int fd = 0; fd < 3; ++fd) ::dup2(other_end, fd);
     ::setenv("TERM", "xterm", 1);
+    for (const auto& [key, value] : variables) ::setenv(key.c_str(), value.c_str(), 1);
     const std::string program = mobula::test::own_program();
     ::execl(program.c_str(), program.c_str(), "--case", name.c_str(), nullptr);
     ::_exit(127);
@@ -379,10 +382,8 @@ TEST_CASE("what a killed attempt had done is not counted twice") {
   CHECK(lines_with(output_of("progress_killed"), "fragile: 10 of 10 (100 %)").size() == 1);
 }
 
-TEST_CASE("on a terminal bars stay below what tasks print, and are gone at the end") {
-  const std::string text = on_terminal("terminal");
+void check_terminal(const std::string& text) {
   INFO(text);
-
   CHECK(has(text, "#"));
   CHECK(has(text, "[A"));  // two at a time
   CHECK(has(text, "steps: "));
@@ -398,6 +399,22 @@ TEST_CASE("on a terminal bars stay below what tasks print, and are gone at the e
   }
   CHECK(printed == 12);
   CHECK(ended == 2);
+}
+TEST_CASE("on a terminal bars stay below what tasks print, and are gone at the end") {
+  check_terminal(on_terminal("terminal"));
+}
+
+TEST_CASE("drivers that have joined a node see their own bars and lines, in the form they chose") {
+  const mobula::test::OwnPlace place;
+  const mobula::test::StayingNode node(place);
+  auto variables = place.variables("test");
+
+  check_terminal(on_terminal("terminal", variables));
+  const std::string json = output_of("logs_json", variables);
+  CHECK(lines_with(json, "\"level\":\"debug\",\"text\":\"for the curious\"").size() == 1);
+  variables["MOBULA_LOG_LEVEL"] = "error";
+  CHECK(lines_with(output_of("logs", variables), "level=").size() == 1);
+  CHECK(lines_with(output_of("progress", variables), "steps: 110 of 110 (100 %)").size() == 1);
 }
 
 TEST_CASE("a line of 80 MB leaves the node's memory small, and its file bounded") {

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <deque>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "support/processes.h"
 #include "support/scratch.h"
 #include "support/session_view.h"
+#include "support/staying_node.h"
 
 using namespace std::chrono_literals;
 using mobula::actor;
@@ -273,7 +276,44 @@ TEST_CASE("names without sense are refused at the call") {
   CHECK_THROWS_AS(actor<Tally>.with({.get_if_exists = true})(1), mobula::Error);
 }
 
+// Two at a time, on one node.
+TEST_CASE("drivers of one node have names of their own, though they are the same") {
+  const mobula::test::OwnPlace place;
+  const mobula::test::StayingNode node(place);
+  const std::string made = place.home().file("made");
+  std::deque<mobula::test::Child> drivers;
+  for (int i = 0; i < 2; ++i) {
+    drivers.emplace_back(mobula::test::own_program(),
+                         std::vector<std::string>{"--same-name", std::to_string(i), made},
+                         place.variables("test"));
+  }
+  for (auto& driver : drivers) {
+    const auto ending = driver.wait(60s);
+    INFO(driver.output());
+    REQUIRE(ending.has_value());
+    CHECK(ending->code == 0);
+  }
+}
+
+// Has the actor when the other driver has one, too, and finds its own.
+int same_name(int argc, char** argv) {
+  const int number = std::atoi(argv[2]);
+  const std::string made = argv[3];
+  const mobula::Session session(
+      argc, argv, {.num_cpus = 1, .object_store_memory = 64ULL << 20, .namespace_ = "shared"});
+  const auto mine = actor<Tally>.with({.name = "same"})(100 * number);
+  mobula::get(mine.ready());
+  open_gate(made + argv[2]);
+  wait_at_gate(made + std::to_string(1 - number));
+  const bool own = mobula::get(remote<add_by_name>("same", 1), 20s) == 100 * number + 1 &&
+                   mobula::list_named_actors(true).size() == 1;
+  open_gate(made + "checked" + argv[2]);
+  wait_at_gate(made + "checked" + std::to_string(1 - number));
+  return own ? 0 : 1;
+}
+
 int main(int argc, char** argv) {
+  if (argc == 4 && std::string_view(argv[1]) == "--same-name") return same_name(argc, argv);
   return mobula::test::run_in_session(
       argc, argv, {.num_cpus = 2, .object_store_memory = 256ULL << 20, .namespace_ = "home"});
 }

@@ -48,8 +48,7 @@ Node::Node(int driver, int node, std::string node_name)
     : driver_(driver),
       node_(node),
       node_name_(std::move(node_name)),
-      begin_(std::chrono::steady_clock::now()),
-      progress_(LogRelay::is_terminal(STDERR_FILENO)) {
+      begin_(std::chrono::steady_clock::now()) {
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   // Each worker costs the daemon four descriptors; workers get the user's own limit back.
@@ -107,6 +106,7 @@ bool Node::start(const wire::Message& message) {
   directory_ = std::make_unique<SessionDirectory>();
   if (joins) live_like_the_driver(message, strings);
   logs_ = std::make_unique<LogRelay>(directory_->logs(), log_to_driver_);
+  progress_ = core::ProgressBars(LogRelay::is_terminal(STDERR_FILENO));  // the driver's by now
   if (!shm::Memory::create(object_memory, &control_fd_, &object_fd_))
     throw std::runtime_error(std::string("cannot make shared memory: ") + ::strerror(errno));
   if (const char* problem = memory_.map(control_fd_, object_fd_, object_memory, true))

@@ -214,7 +214,7 @@ class Node {
     std::uint64_t tasks = 0, failed = 0;  // of processes that are gone
     std::uint64_t restarts = 0, crashes = 0;
   } counted_;
-  core::ProgressBars progress_;
+  core::ProgressBars progress_{false};
   core::Time progress_at_{};  // when it is looked at next
   std::uint64_t deadlocks_ = 0;  // found so far
   core::WorkerAllotment allotment_;
