@@ -35,7 +35,10 @@ class Crawler {
 
 // [stream]
 mobula::Stream<int> squares(int n) {
-  for (int i = 0; i < n; ++i) co_yield i* i;  // waits for room as push does
+  for (int i = 0; i < n; ++i) {
+    const int square = i * i;
+    co_yield square;  // waits for room as push does
+  }
 }
 // [/stream]
 

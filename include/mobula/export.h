@@ -88,9 +88,9 @@ struct Factory {
       register_function(typeid(FactoryTag<F>).name(), __BASE_FILE__, function_name<F>(), &invoke);
 };
 
-template <class Params>
+template <class Params, class Result>
 consteval void refuse_producers() {
-  static_assert(!Produces<Params>::kItems,
+  static_assert(!Produces<Params, Result>::kItems,
                 "mobula: a function that takes a Sink cannot be exported yet");
 }
 
@@ -98,7 +98,7 @@ template <class T, auto M>
 Export export_of_method() {
   using Info = Method<T, M>;
   using Params = typename Info::S::P;
-  refuse_producers<Params>();
+  refuse_producers<Params, typename Info::Result>();
   return {&Info::info, ExportKind::Method,
           signature_of<typename Info::Result>(static_cast<Params*>(nullptr)), type_name<T>()};
 }
@@ -107,7 +107,7 @@ template <auto F>
 Export export_of() {
   using S = Shape<std::decay_t<decltype(F)>>;
   constexpr auto* kParams = static_cast<typename S::Params*>(nullptr);
-  refuse_producers<typename S::Params>();
+  refuse_producers<typename S::Params, typename S::Result>();
   if constexpr (std::is_member_function_pointer_v<decltype(F)>) {
     return export_of_method<typename S::Class, F>();
   } else if constexpr (kMakesActor<typename S::Result>) {

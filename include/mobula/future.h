@@ -1,4 +1,5 @@
-// A Ref as a std::future, for code that knows these. Not part of mobula.h: <future> is heavy.
+// A Ref as a std::future, for code that knows these. Not part of mobula.h: the
+// standard header is heavy.
 #pragma once
 
 #include <exception>
