@@ -354,19 +354,6 @@ std::vector<std::string> ids_of_a_session(int argc, char** argv) {
 
 }  // namespace
 
-TEST_CASE("a stream is full when its call returns, and has room for 1024 items") {
-  constexpr auto numbers = [](mobula::Sink<int>& out, int n) {
-    for (int i = 0; i < n; ++i) out.push(i);
-  };
-  mobula::StreamRef<int> some = mobula::remote<numbers>.with({.max_unread = 2})(10);
-  for (int i = 0; i < 10; ++i) CHECK(some.next() == i);
-  CHECK_FALSE(some.next());
-
-  mobula::StreamRef<int> many = mobula::remote<numbers>(1025);
-  for (int i = 0; i < 1024; ++i) REQUIRE(many.next() == i);
-  CHECK_THROWS_WITH_AS(many.next(), doctest::Contains("in local mode"), mobula::Error);
-}
-
 int main(int argc, char** argv) {
   mobula::test::tag_this_family();
   // Outside of the session of the other cases, since a process has one at a time.

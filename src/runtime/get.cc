@@ -317,10 +317,6 @@ bool wait_at_bell(Process& process, const BellWait& wait, const std::function<bo
     if (timeout == Duration::zero()) return false;
     shm::spin_step(i);
   }
-  if (LocalMode* local = process.local()) {
-    local->before_wait(process.this_ledger(), to_shm(wait.producer), !timeout);
-    if (there()) return true;
-  }
   process.tidy();
   const detail::RefHandle producer{wait.producer, process.session()};
   const detail::Blocked blocked(process, wait.reason, {&producer, 1}, 1, true);

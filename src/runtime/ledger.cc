@@ -284,7 +284,6 @@ void Ledger::release_contained(std::span<const std::uint64_t> refs, shm::Address
 
 std::uint32_t Ledger::open_stream(shm::Record& record, shm::Address address,
                                   std::size_t max_unread) {
-  if (process_.local()) max_unread = shm::kStreamSlots;  // all is pushed before anybody reads
   const std::uint32_t number = process_.take_stream();
   shm::stream::open(shm::stream::at(process_.memory(), number), address,
                     static_cast<std::uint32_t>(max_unread));

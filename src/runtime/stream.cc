@@ -50,18 +50,11 @@ bool is_stopped(const Stream& stream) {
 
 void wait_for_room(Process& process, Stream& stream, SinkState& sink, std::uint64_t stored) {
   const std::uint64_t bytes_max =
-      process.local() ? ~std::uint64_t{0}
-                      : std::min(kUnreadBytesMax, process.memory().object_capacity() / 4);
+      std::min<std::uint64_t>(kUnreadBytesMax, process.memory().object_capacity() / 4);
   const auto there = [&] {
     return is_stopped(stream) || has_room(stream, sink, stored, bytes_max);
   };
   if (!there()) {
-    if (process.local()) {
-      throw Error(
-          "in local mode a producer ends before anybody reads its stream, which has room "
-          "for " +
-          std::to_string(shm::kStreamSlots) + " items");
-    }
     // Woken when half of the items that may lie unread are read; large ones one by one.
     const std::uint64_t unread = stream.max_unread;
     stream.wake_at.store(sink.unread_bytes != 0 ? 0 : sink.next - unread / 2,
