@@ -71,7 +71,8 @@ template <class T, auto F, class... P>
 void invoke_factory(Execution& execution, Parameters<P...>*) {
   std::tuple<Parameter<P>...> parameters{Parameter<P>(execution)...};
   T* object = std::apply([](auto&... p) { return F(p.pass()...); }, parameters);
-  Execution::set_instance(object, [](void* instance) { delete static_cast<T*>(instance); });
+  Execution::set_instance(
+      object, [](void* instance) { delete static_cast<T*>(instance); }, state_codec<T>());
   execution.result([](Writer&) {});
 }
 
