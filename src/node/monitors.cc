@@ -1,5 +1,7 @@
 #include "node/monitors.h"
 
+#include <algorithm>
+
 #include "shm/claim.h"
 #include "shm/holds.h"
 
@@ -73,17 +75,32 @@ void Monitors::tidy() {
 
 std::optional<std::uint32_t> Monitors::take_slot() {
   tidy();
-  if (free_.empty()) {
-    const auto segment = tables_.lease_segment(me_);
-    if (!segment) return {};
-    const std::uint32_t begin = *segment * shm::kRecordsPerSegment;
-    for (std::uint32_t slot = begin + shm::kRecordsPerSegment; slot-- > begin;) {
-      if (slot != 0) free_.push_back(slot);
-    }
-  }
+  if (free_.empty() && !find_slots()) return {};
   const std::uint32_t slot = free_.back();
   free_.pop_back();
   return slot;
+}
+
+// The records that a segment came with, then four times as many, as in every ledger.
+bool Monitors::find_slots() {
+  if (used_ == shm::kRecordsPerSegment) {
+    const auto segment = tables_.lease_segment(me_);
+    if (!segment) return false;
+    segment_ = *segment;
+    used_ = 0;
+  }
+  std::atomic<std::uint32_t>& ready = memory_.segment_ready(segment_);
+  const std::uint32_t there = ready.load(std::memory_order_relaxed);
+  const std::uint32_t wanted = used_ < there ? there : std::min(4 * used_, shm::kRecordsPerSegment);
+  const std::uint32_t begin = segment_ * shm::kRecordsPerSegment;
+  if (!shm::Memory::populate(&memory_.record(begin + used_), (wanted - used_) * shm::kRecordSize))
+    return false;
+  ready.store(wanted, std::memory_order_release);
+  for (std::uint32_t slot = begin + wanted; slot-- > begin + used_;) {
+    if (slot != 0) free_.push_back(slot);
+  }
+  used_ = wanted;
+  return true;
 }
 
 }  // namespace mobula::node

@@ -35,6 +35,7 @@ class Monitors {
 
  private:
   std::optional<std::uint32_t> take_slot();
+  bool find_slots();
 
   shm::Memory& memory_;
   Tables& tables_;
@@ -43,6 +44,8 @@ class Monitors {
   std::map<std::uint32_t, shm::Address> records_;  // by actor
   std::vector<shm::Address> forgotten_;  // final; somebody may still hold them
   std::vector<std::uint32_t> free_;
+  std::uint32_t segment_ = shm::kNone;  // the newest
+  std::uint32_t used_ = shm::kRecordsPerSegment;  // its records that were ever free
 };
 
 }  // namespace mobula::node
