@@ -250,6 +250,8 @@ int Node::run() {
         // looked at in each round
       } else if (tag == kTagZygote) {
         hear_zygote();
+      } else if (tag == kTagZygoteEnd) {
+        zygote_ended();
       } else if (tag == kTagNode) {
         hear_node();
       } else if (tag == kTagTools) {

@@ -133,6 +133,7 @@ class Node {
   void drop_tool(int socket);
   void show_tables(wire::Message& message);
   void hear_zygote();
+  void zygote_ended();
   void worker_exited(std::uint32_t process, int status);
   void lost_zygote();
 
@@ -228,6 +229,7 @@ class Node {
 
   rlimit user_descriptors_{};
   int zygote_socket_ = -1;
+  int zygote_end_ = -1;  // a pidfd
   std::uint32_t zygote_pid_ = 0;
   bool zygote_ready_ = false;
   int zygote_failures_ = 0;

@@ -21,6 +21,7 @@ inline constexpr std::uint64_t kTagSpiller = 6ull << 32;
 inline constexpr std::uint64_t kTagNode = 7ull << 32;  // that stays, and that this one is of
 inline constexpr std::uint64_t kTagTools = 8ull << 32;  // listening
 inline constexpr std::uint64_t kTagTool = 9ull << 32;  // | descriptor
+inline constexpr std::uint64_t kTagZygoteEnd = 10ull << 32;
 
 inline constexpr std::uint32_t kDriverProcess = 1;  // the daemon's own entry is 0
 inline constexpr int kWorkersMax = 1200;

@@ -34,6 +34,11 @@ void signal_pidfd(int pidfd, int signal) {
   ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0);
 }
 
+bool is_readable(int fd) {
+  pollfd poll{fd, POLLIN, 0};
+  return fd >= 0 && ::poll(&poll, 1, 0) > 0;
+}
+
 }  // namespace
 
 int open_pidfd(std::uint32_t pid) {
@@ -90,6 +95,9 @@ void Node::start_zygote() {
   zygote_ready_ = false;
   logs_->add(out[0], err[0], "zygote-" + std::to_string(pid), "(worker start) ");
   watch(zygote_socket_, kTagZygote);
+  // Its end by pidfd, too: a child that was stopped as soon as it was forked keeps the socket open.
+  zygote_end_ = open_pidfd(zygote_pid_);
+  if (zygote_end_ >= 0) watch(zygote_end_, kTagZygoteEnd);
   wire::Message welcome;
   welcome.kind = wire::Kind::Welcome;
   welcome.c = memory_.object_capacity();
@@ -164,6 +172,7 @@ void Node::order_forks() {
 }
 
 void Node::hear_zygote() {
+  if (!is_readable(zygote_socket_)) return;  // it was of the one before
   wire::Message message;
   if (wire::receive(zygote_socket_, message) != wire::Received::Message) return lost_zygote();
   if (message.kind == wire::Kind::ZygoteReady) {
@@ -195,11 +204,23 @@ void Node::hear_zygote() {
   }
 }
 
+// What it had told comes first.
+void Node::zygote_ended() {
+  const std::uint32_t pid = zygote_pid_;
+  while (is_readable(zygote_end_) && is_readable(zygote_socket_) && zygote_pid_ == pid)
+    hear_zygote();
+  if (is_readable(zygote_end_)) lost_zygote();
+}
+
 // Without it its workers die, too (PDEATHSIG), and nobody tells us how.
 void Node::lost_zygote() {
   unwatch(zygote_socket_);
   ::close(zygote_socket_);
   zygote_socket_ = -1;
+  if (zygote_end_ >= 0) {
+    unwatch(zygote_end_);
+    ::close(std::exchange(zygote_end_, -1));
+  }
   zygote_ready_ = false;
   forks_ordered_ = 0;
   int status = 0;
