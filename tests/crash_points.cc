@@ -155,21 +155,26 @@ int cancels(int n) {
 
 // What then() hands to a thread of the library: n times 4. Bounded: who completes may be killed.
 int by_callbacks(int n) {
-  std::mutex mutex;
-  int sum = 0;
-  int ran = 0;
+  struct Seen {
+    std::mutex mutex;
+    int sum = 0;
+    int ran = 0;
+  };
+  const auto seen = std::make_shared<Seen>();  // some may run after an error has ended us
   for (int i = 0; i < n; ++i) {
-    mobula::then(remote<square>(2), [&](const mobula::Result<int>& value) {
-      const std::lock_guard lock(mutex);
-      sum += value ? *value : 0;
-      ++ran;
+    mobula::then(remote<square>(2), [seen](const mobula::Result<int>& value) {
+      const std::lock_guard lock(seen->mutex);
+      seen->sum += value ? *value : 0;
+      ++seen->ran;
     });
   }
   mobula::test::eventually(15s, [&] {
-    const std::lock_guard lock(mutex);
-    return ran == n;
+    mobula::available_resources();  // says so if there is no node any more
+    const std::lock_guard lock(seen->mutex);
+    return seen->ran == n;
   });
-  return sum;
+  const std::lock_guard lock(seen->mutex);
+  return seen->sum;
 }
 
 // Items that lie in their slot, or in the store, with a ref in each.

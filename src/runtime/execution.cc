@@ -542,6 +542,17 @@ void invoke(const detail::FunctionInfo& function, detail::Execution& execution,
   }
 }
 
+// In a handler: the exception is the end of this process's session.
+bool lost_the_node(Process& process) {
+  try {
+    throw;
+  } catch (const NodeDiedError&) {
+    return !process.daemon().alive();
+  } catch (...) {
+    return false;
+  }
+}
+
 // Runs `body`, which leaves a result and tells the final state, or throws; then makes the record
 // final, or Ready again when its function may be retried.
 template <class Body>
@@ -566,6 +577,8 @@ void conclude(Frame& frame, const Body& body) {
         "task " + task_name(process, record) + " failed: " + failed.what + ": " + failed.message;
     place_error(process, record, error);
   } catch (...) {
+    // It has heard that the node is no more: that is nothing about the task.
+    if (lost_the_node(process)) throw;
     if (frame.open_call) return frame.open_call->method_threw(std::current_exception());
     frame.transfers.give_up(frame.ledger);
     drop_result(process, record);
