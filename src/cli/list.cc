@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <stdexcept>
+#include <utility>
 
 #include "cli/commands.h"
 #include "cli/node_reader.h"
@@ -63,11 +64,13 @@ Table tasks_table(const Sessions& sessions, const std::string& wanted_state) {
   // What runs or waits first: what has finished is seldom asked for.
   static const std::vector<std::string> kOrder = {"running", "ready",     "waiting",
                                                   "failed",  "cancelled", "finished"};
-  const auto rank = [](const auto& row) {
-    return std::find(kOrder.begin(), kOrder.end(), std::get<std::string>(row[2])) - kOrder.begin();
-  };
-  std::stable_sort(table.rows.begin(), table.rows.end(),
-                   [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  auto rows = std::exchange(table.rows, {});
+  for (const std::string& state : kOrder) {
+    for (auto& row : rows) {
+      if (!row.empty() && std::get<std::string>(row[2]) == state)
+        table.rows.push_back(std::move(row));
+    }
+  }
   return table;
 }
 
@@ -108,8 +111,9 @@ Table objects_table(const Sessions& sessions, bool exact) {
         add(record.result_at(), "value");
     });
   }
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  });
   for (auto& [size, row] : rows) table.rows.push_back(std::move(row));
   return table;
 }
