@@ -219,17 +219,17 @@ TEST_CASE("a monitor waits for the last of an actor's lives, and counts them") {
   const auto soldier = actor<Soldier>.with({.max_restarts = 2})();
   const Ref<ActorDeath> end = monitor(soldier);
   for (int life = 0; life < 2; ++life) {
-    CHECK_THROWS_AS(mobula::get(soldier.call<&Soldier::die>(SIGSEGV), 20s),
+    CHECK_THROWS_AS(mobula::get(soldier.call<&Soldier::die>(SIGABRT), 20s),
                     mobula::ActorUnavailableError);
     CHECK(mobula::get(soldier.call<&Soldier::count>(), 20s) == 1);
     CHECK(mobula::wait(std::vector{end}, {.timeout = 0s}).ready.empty());
   }
 
-  CHECK_THROWS_AS(mobula::get(soldier.call<&Soldier::die>(SIGSEGV), 20s), mobula::ActorDiedError);
+  CHECK_THROWS_AS(mobula::get(soldier.call<&Soldier::die>(SIGABRT), 20s), mobula::ActorDiedError);
 
   const ActorDeath death = death_of(end);
   CHECK(death.reason == DeathReason::Crashed);
-  CHECK(death.signal == SIGSEGV);
+  CHECK(death.signal == SIGABRT);
   CHECK(death.restarts == 2);
 }
 

@@ -142,25 +142,32 @@ class RefsAwaiter {
   RefsAwaiter(AsyncCall& call, std::vector<RefHandle> refs, std::size_t needed)
       : call_(call), refs_(std::move(refs)), needed_(needed) {}
 
-  bool await_ready() const { return call_.cancelled() || missing() == 0; }
-  void await_suspend(std::coroutine_handle<> coroutine) {
-    const auto left = std::make_shared<std::size_t>(missing());
-    const auto wake = call_.waker();
+  bool await_ready() const { return call_.cancelled() || enough(); }
+  // False: they are there by now, and nobody would wake us.
+  bool await_suspend(std::coroutine_handle<> coroutine) {
+    std::vector<RefHandle> open;
     for (const RefHandle& ref : refs_) {
-      if (is_final(ref.address)) continue;
+      if (!is_final(ref.address)) open.push_back(ref);
+    }
+    const std::size_t final = refs_.size() - open.size();
+    if (final >= needed_) return false;
+    const auto left = std::make_shared<std::size_t>(needed_ - final);
+    const auto wake = call_.waker();
+    for (const RefHandle& ref : open) {
       run_when_ready(ref.address, ref.session, make_callback([left, wake] {
                        if (*left != 0 && --*left == 0) wake();
                      }));
     }
     call_.suspend(coroutine);
+    return true;
   }
   void await_resume() const { call_.throw_if_cancelled(); }
 
  private:
-  std::size_t missing() const {
+  bool enough() const {
     std::size_t final = 0;
     for (const RefHandle& ref : refs_) final += is_final(ref.address);
-    return final >= needed_ ? 0 : needed_ - final;
+    return final >= needed_;
   }
 
   AsyncCall& call_;
