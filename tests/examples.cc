@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,16 @@ std::vector<double> numbers_after(const std::string& text, const std::string& wo
     numbers.push_back(std::strtod(text.c_str() + at + word.size(), nullptr));
   }
   return numbers;
+}
+
+// The lines that begin so.
+std::string lines_with(const std::string& text, const std::string& beginning) {
+  std::istringstream stream(text);
+  std::string lines;
+  for (std::string line; std::getline(stream, line);) {
+    if (line.starts_with(beginning)) lines += line + "\n";
+  }
+  return lines;
 }
 
 }  // namespace
@@ -126,8 +137,26 @@ TEST_CASE("replay_buffer learns to balance, and crashes of the learner change no
   CHECK(numbers_after(crashing.output, "stands ") == lengths);
 }
 
+TEST_CASE("fleet reports the same for the same seed, though vans and the dispatcher die") {
+  const std::vector<std::string> arguments{"--vans", "3", "--shifts", "2", "--stops", "60"};
+  const Run first = run("fleet", arguments);
+  const Run second = run("fleet", arguments);
+  const Run other = run("fleet", {"--vans", "3", "--shifts", "2", "--stops", "60", "--seed", "2"});
+
+  INFO(first.output);
+  CHECK(first.code == 0);
+  const auto readings = numbers_after(first.output, "readings, ");
+  CHECK(readings.size() == 6);  // kilometres, of each van in each shift
+  CHECK(first.output.find(", broke down") != std::string::npos);
+  const std::string report = lines_with(first.output, "report: ");
+  CHECK(report.find(" vans were bought\n") != std::string::npos);
+  CHECK(lines_with(second.output, "report: ") == report);
+  CHECK(lines_with(other.output, "report: ") != report);
+}
+
 TEST_CASE("the examples explain their options and refuse nonsense") {
-  for (const std::string name : {"monte_carlo_pi", "parameter_server", "mcts", "replay_buffer"}) {
+  for (const std::string name :
+       {"monte_carlo_pi", "parameter_server", "mcts", "replay_buffer", "fleet"}) {
     CAPTURE(name);
     const Run help = run(name, {"--help"});
     CHECK(help.code == 0);
