@@ -95,8 +95,10 @@ Tally search(const Board& board, int games, unsigned seed, int depth) {
       all.games_of_move[columns[i]] += results[i].games;
       all.games += results[i].games;
     }
-    std::stable_sort(columns.begin(), columns.end(), [&](std::size_t a, std::size_t b) {
-      return points[a] / all.games_of_move[a] > points[b] / all.games_of_move[b];
+    std::sort(columns.begin(), columns.end(), [&](std::size_t a, std::size_t b) {
+      const double worth_of_a = points[a] / all.games_of_move[a];
+      const double worth_of_b = points[b] / all.games_of_move[b];
+      return worth_of_a != worth_of_b ? worth_of_a > worth_of_b : a < b;
     });
     columns.resize(part == 4 ? 1 : (columns.size() + 1) / 2);
   }
