@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,16 @@ std::vector<double> numbers_after(const std::string& text, const std::string& wo
     numbers.push_back(std::strtod(text.c_str() + at + word.size(), nullptr));
   }
   return numbers;
+}
+
+// The lines that begin so.
+std::string lines_with(const std::string& text, const std::string& beginning) {
+  std::istringstream stream(text);
+  std::string lines;
+  for (std::string line; std::getline(stream, line);) {
+    if (line.starts_with(beginning)) lines += line + "\n";
+  }
+  return lines;
 }
 
 }  // namespace
@@ -74,8 +85,78 @@ TEST_CASE("parameter_server's loss falls to that of a perfect model") {
   CHECK(worst[0] < 0.02);
 }
 
+TEST_CASE("work_queue finds a number, and its producer is never far ahead") {
+  const Run queue = run("work_queue", {"--bits", "16", "--size", "500", "--ahead", "4"});
+
+  INFO(queue.output);
+  CHECK(queue.code == 0);
+  CHECK(queue.output.find(" begins with 16 zeros\n") != std::string::npos);
+  const auto made = numbers_after(queue.output, "searched, ");
+  const auto searched = numbers_after(queue.output, " zeros\n");
+  REQUIRE(made.size() == 1);
+  REQUIRE(!searched.empty());
+  CHECK(searched.back() > 0);
+  CHECK(made[0] >= searched.back() - 1);  // the producer counts a range after its push
+  CHECK(made[0] <= searched.back() + 4);
+}
+
+TEST_CASE("actor_tree replaces a node that dies, and its sum is right again") {
+  const Run tree = run("actor_tree", {"--size", "7", "--width", "2", "--victim", "2"});
+
+  INFO(tree.output);
+  CHECK(tree.code == 0);
+  CHECK(tree.output.find("7 nodes, sum 21, 0 replaced\n") != std::string::npos);
+  CHECK(tree.output.find("7 nodes, sum 21, 1 replaced\n") != std::string::npos);
+  CHECK(tree.output.find("node 2 is dead: ") != std::string::npos);
+}
+
+TEST_CASE("mcts beats a player that moves at random, and plays the same for the same seed") {
+  for (const std::string seed : {"1", "2", "3"}) {
+    const std::vector<std::string> arguments{"--games", "1000", "--seed", seed};
+    const Run game = run("mcts", arguments);
+
+    INFO(game.output);
+    CHECK(game.code == 0);
+    CHECK(game.output.find("x has won\n") != std::string::npos);
+    CHECK(run("mcts", arguments).output == game.output);
+  }
+}
+
+TEST_CASE("replay_buffer learns to balance, and crashes of the learner change nothing") {
+  const std::vector<std::string> arguments{"--rounds", "12"};
+  const Run calm = run("replay_buffer", arguments);
+  const Run crashing = run("replay_buffer", {"--rounds", "12", "--crash", "2"});
+
+  INFO(calm.output);
+  CHECK(calm.code == 0);
+  const auto lengths = numbers_after(calm.output, "stands ");
+  REQUIRE(lengths.size() == 12);
+  CHECK(lengths[0] < 60);
+  CHECK(lengths[11] > 150);
+  CHECK(crashing.code == 0);
+  CHECK(numbers_after(crashing.output, "stands ") == lengths);
+}
+
+TEST_CASE("fleet reports the same for the same seed, though vans and the dispatcher die") {
+  const std::vector<std::string> arguments{"--vans", "3", "--shifts", "2", "--stops", "60"};
+  const Run first = run("fleet", arguments);
+  const Run second = run("fleet", arguments);
+  const Run other = run("fleet", {"--vans", "3", "--shifts", "2", "--stops", "60", "--seed", "2"});
+
+  INFO(first.output);
+  CHECK(first.code == 0);
+  const auto readings = numbers_after(first.output, "readings, ");
+  CHECK(readings.size() == 6);  // kilometres, of each van in each shift
+  CHECK(first.output.find(", broke down") != std::string::npos);
+  const std::string report = lines_with(first.output, "report: ");
+  CHECK(report.find(" vans were bought\n") != std::string::npos);
+  CHECK(lines_with(second.output, "report: ") == report);
+  CHECK(lines_with(other.output, "report: ") != report);
+}
+
 TEST_CASE("the examples explain their options and refuse nonsense") {
-  for (const std::string name : {"monte_carlo_pi", "parameter_server"}) {
+  for (const std::string name :
+       {"monte_carlo_pi", "parameter_server", "mcts", "replay_buffer", "fleet"}) {
     CAPTURE(name);
     const Run help = run(name, {"--help"});
     CHECK(help.code == 0);

@@ -41,8 +41,16 @@ int main(int argc, char** argv) {
   std::size_t failed = 0;
   for (const mobula::Result<double>& each : mobula::try_get(mixed)) failed += !each.has_value();
   // [/errors]
+  const bool right_values = mobula::get(mixed) == std::vector<double>{22, 23};
+  // [replace]
+  std::vector<mobula::ActorHandle<Block>> members = blocks.members();
+  mobula::kill(members[2]);
+  members[2] = mobula::actor<Block>(2, 20.0);
+  const mobula::MeshHandle<Block> mended(members);
+  // [/replace]
+  const std::vector<double> after = mobula::get(mended.call<&Block::step>(sources));
   return all == std::vector<double>{21, 22, 23, 24} && sum == 90 && right.size() == 2 &&
-                 failed == 0 && mobula::get(mixed) == std::vector<double>{22, 23}
+                 failed == 0 && right_values && after == std::vector<double>{23, 25, 23, 28}
              ? 0
              : 1;
 }

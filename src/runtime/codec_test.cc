@@ -276,6 +276,13 @@ struct mobula::codec<robots::Handle<T>> {
 
 namespace {
 
+// clang looks into the optional's constructor, and would warn: nothing outside knows this type.
+struct Found {
+  long tried = 0;
+  std::optional<int> at;
+  bool operator==(const Found&) const = default;
+};
+
 using namespace robots;
 
 // Bytes at a chosen offset from a 64-aligned address, as long as they are and not a byte
@@ -406,6 +413,7 @@ void for_each_sample(Visit&& visit) {
   visit("optional", std::optional<std::string>("there"));
   visit("optional<optional>", std::optional<std::optional<int>>(std::optional<int>()));
   visit("optional<bool>", std::optional<bool>(true));
+  visit("optional behind a number", Found{3, 4});
   visit("monostate", std::variant<std::monostate, int>());
   visit("variant", std::variant<std::monostate, int, std::string>("text"));
   visit("variant of twins", std::variant<int, int>(std::in_place_index<1>, 4));

@@ -21,6 +21,13 @@ inline constexpr std::size_t kNotReflectable = static_cast<std::size_t>(-1);
 template <class... T>
 struct TypeList {};
 
+// The conversions are never called, so they are defined nowhere. clang warns of that where T is in
+// an unnamed namespace and has an optional, since it looks into the optional's constructor.
+#ifdef __clang__
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wundefined-internal"
+#endif
+
 // Stands for a value of whatever type the field has. Not for T itself: `T{any}` would
 // then be a copy and not a question about the first field.
 template <class T>
@@ -48,6 +55,10 @@ struct AnyBase {
     requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T>)
   operator U() const;
 };
+
+#ifdef __clang__
+#pragma clang diagnostic pop
+#endif
 
 // Converts to nothing: what accepts it has a constructor that accepts everything.
 struct NoField {};
