@@ -452,9 +452,9 @@ std::vector<core::ProgressCount> Node::counts_of_progress() const {
 
 void Node::show_progress() {
   if (!log_to_driver_ || now() < progress_at_) return;
-  progress_at_ = now() + kProgressPause;
   const auto counts = counts_of_progress();
-  if (counts.empty()) return;
+  if (counts.empty()) return;  // the first one is shown as soon as it rings
+  progress_at_ = now() + kProgressPause;
   const auto shown = progress_.step(counts, now(), LogRelay::columns(STDERR_FILENO));
   logs_->show(shown.bars, shown.lines);
 }
