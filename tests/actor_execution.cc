@@ -69,6 +69,12 @@ struct Board {
     return static_cast<int>(replies.size());
   }
   void at_once(Reply<int> reply, int value) { reply.set(value); }
+  // Answers in time, and then is at work beyond its deadline.
+  void answers_and_goes_on(Reply<int> reply, const std::string& gate, int value) {
+    reply.set(value);
+    wait_at_gate(gate);
+    seen.push_back(mobula::this_task().should_cancel() ? "cancelled" : "goes on");
+  }
   void early(Reply<std::string> reply, const std::string& text) {
     reply.set(text);
     const mobula::TaskInfo me = mobula::this_task();
@@ -291,6 +297,22 @@ TEST_CASE("a method that has answered goes on and is still told who it is") {
   for (const std::string& name : seen) REQUIRE(name.find("early") != std::string::npos);
   mobula::get(board.with({.name = "step 7"}).call<&Board::early>(""), 20s);
   CHECK(mobula::get(board.call<&Board::all_seen>(), 20s).back() == "step 7");
+}
+
+TEST_CASE("an answer that came in time stands, and the method's deadline is nobody else's") {
+  Scratch scratch;
+  const auto board = actor<Board>();
+  mobula::get(board.ready());
+
+  const Ref<int> answered =
+      board.with({.deadline = 200ms}).call<&Board::answers_and_goes_on>(scratch.file("gate"), 21);
+  CHECK(mobula::get(answered, 20s) == 21);
+  std::this_thread::sleep_for(250ms);
+  open_gate(scratch.file("gate"));
+
+  CHECK(mobula::get(board.call<&Board::all_seen>(), 20s) == std::vector<std::string>{"goes on"});
+  CHECK_FALSE(mobula::cancel(answered));
+  CHECK(mobula::get(answered) == 21);
 }
 
 TEST_CASE("an answer may be an error, and none is one, too") {

@@ -203,11 +203,13 @@ bool cancel_children(Frame& frame) {
   return any;
 }
 
-// Cancels a task that this thread runs, for its time is over.
+// Cancels a task that this thread runs, for its time is over. Of a method that has answered and
+// goes on, the record is final, or another task's.
 void expire(Frame& frame) {
   std::uint64_t seen = frame.record.state.load(std::memory_order_relaxed);
   // acq_rel, as every cancel
-  while (!(seen & shm::word::kCancelled) &&
+  while (shm::word::generation(seen) == frame.address.generation &&
+         shm::word::state(seen) == shm::State::Claimed && !(seen & shm::word::kCancelled) &&
          !frame.record.state.compare_exchange_weak(
              seen, seen | shm::word::kCancelled | shm::word::kLate | shm::word::kCancelChildren,
              std::memory_order_acq_rel, std::memory_order_relaxed)) {
@@ -314,7 +316,7 @@ void name_child(Ledger& ledger, shm::Record& record) {
   if (innermost) {
     record.parent = innermost->identity.hash();
     record.index = innermost->children++;
-    record.deadline = innermost->record.deadline;
+    record.deadline = innermost->deadline;
     return;
   }
   // Local runs are to be alike: they do without the random number.
@@ -331,7 +333,8 @@ Frame::Frame(Ledger& ledger_, shm::Record& record_, shm::Address address_)
       outer(innermost),
       identity{record_.parent, record_.index},
       kind(record_.kind),
-      scheduling_class(record_.scheduling_class) {
+      scheduling_class(record_.scheduling_class),
+      deadline(record_.deadline) {
   attempt = shm::word::attempt(record.state.load(std::memory_order_relaxed));
   if (record.flags & shm::flag::kJournaled) identity.number = record.journal_number();
   innermost = this;

@@ -60,6 +60,7 @@ struct Frame {
   TaskIdentity identity;
   shm::Kind kind;
   std::uint32_t scheduling_class;
+  std::uint64_t deadline;
   // Somebody has cancelled it: whatever its function does, it will have no value.
   bool cancelled() const {
     const std::uint64_t state = record.state.load(std::memory_order_relaxed);
@@ -68,7 +69,7 @@ struct Frame {
   std::string name() const;  // for messages
 
   // Its time is over, whether that was noticed or not.
-  bool is_late() const { return record.deadline != 0 && now_ns() >= record.deadline; }
+  bool is_late() const { return deadline != 0 && now_ns() >= deadline; }
 
   std::uint64_t children = 0;
   std::uint32_t attempt;
