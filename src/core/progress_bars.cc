@@ -51,13 +51,22 @@ double share(double done, double total) {
 
 }  // namespace
 
+bool ProgressBars::is_at_work(const ProgressCount& count) const {
+  const auto over = over_.find(count.name);
+  return count.open || count.total > (over == over_.end() ? 0 : over->second);
+}
+
+bool ProgressBars::has_news(const std::vector<ProgressCount>& counts) const {
+  return !bars_.empty() || std::any_of(counts.begin(), counts.end(),
+                                       [&](const auto& count) { return is_at_work(count); });
+}
+
 ProgressBars::Shown ProgressBars::step(const std::vector<ProgressCount>& counts, Time now,
                                        int columns) {
   Shown shown;
   for (const ProgressCount& count : counts) {
+    if (!is_at_work(count) && !bars_.contains(count.name)) continue;
     const double before = over_[count.name];
-    const bool new_work = count.open || count.total > before;
-    if (!new_work && !bars_.contains(count.name)) continue;
     const auto [it, is_new] = bars_.try_emplace(count.name);
     Bar& bar = it->second;
     if (is_new) bar.begun = bar.open_at = bar.said_at = now;

@@ -36,8 +36,8 @@ class ProgressBars {
   Shown step(const std::vector<ProgressCount>& counts, Time now, int columns);
   // The last lines of all that is not over yet.
   Shown finish(const std::vector<ProgressCount>& counts, Time now);
-  // Time alone may change what is shown.
-  bool active() const { return !bars_.empty(); }
+  // There is something to show, or what is shown may change with time alone.
+  bool has_news(const std::vector<ProgressCount>& counts) const;
 
  private:
   struct Bar {
@@ -48,6 +48,7 @@ class ProgressBars {
     double total = 0;
     double said = -1;
   };
+  bool is_at_work(const ProgressCount& count) const;
   std::string text_of(const std::string& name, const Bar& bar, Time now, bool over) const;
   std::string bar_of(const std::string& name, const Bar& bar, Time now, int columns) const;
 

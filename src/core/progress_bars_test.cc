@@ -22,7 +22,6 @@ TEST_CASE("on a terminal a bar shows share, rate and the time that is left") {
   CHECK(shown.bars == Lines{"[##################......................] "
                             "train: 450 of 1.0k (45 %), 90/s, 6.1 s left"});
   CHECK(shown.lines.empty());
-  CHECK(bars.active());
 }
 
 TEST_CASE("a bar never takes more than the terminal's width") {
@@ -49,12 +48,15 @@ TEST_CASE("without a terminal there is a line every five seconds in which someth
 
 TEST_CASE("a bar is over when nobody was at it for a moment, and then said once") {
   ProgressBars bars(true);
+  CHECK(!bars.has_news({}));
+  CHECK(bars.has_news({at(0, 100)}));
   bars.step({at(0, 100)}, 0s, 80);
+  CHECK(bars.has_news({at(100, 100, false)}));
   CHECK(bars.step({at(100, 100, false)}, 10s, 80).bars.size() == 1);
   const auto over = bars.step({at(100, 100, false)}, 11s, 80);
   CHECK(over.bars.empty());
   CHECK(over.lines == Lines{"train: 100 of 100 (100 %) in 10.0 s, 10/s"});
-  CHECK(!bars.active());
+  CHECK(!bars.has_news({at(100, 100, false)}));
   CHECK(bars.step({at(100, 100, false)}, 12s, 80).lines.empty());
   CHECK(bars.step({at(100, 100, false)}, 12s, 80).bars.empty());
 }
@@ -85,8 +87,8 @@ TEST_CASE("what comes under a name after its bar was over is a bar of its own") 
 TEST_CASE("one that began and ended between two looks is said, too") {
   ProgressBars bars(false);
 
+  CHECK(bars.has_news({at(7, 7, false)}));
   CHECK(bars.step({at(7, 7, false)}, 1s, 80).lines.empty());
-  CHECK(bars.active());
   CHECK(bars.step({at(7, 7, false)}, 2s, 80).lines == Lines{"train: 7 of 7 (100 %) in 0.0 s"});
 }
 
@@ -99,5 +101,4 @@ TEST_CASE("at the end all that is not over is said") {
   CHECK(shown.bars.empty());
   CHECK(shown.lines ==
         Lines{"test: 4 of 4 (100 %) in 2.0 s, 2/s", "train: 5 of 10 (50 %) in 2.0 s, 2.5/s"});
-  CHECK(!bars.active());
 }

@@ -108,9 +108,10 @@ std::vector<MetricSample> Metrics::samples() const {
 
 std::vector<Metrics::Progress> Metrics::progress() const {
   std::vector<Progress> all;
-  for (const auto& [name, same_name] : series_) {
-    for (const auto& [tags, series] : same_name) {
-      if (series.kind != wire::kProgress) continue;
+  const std::string prefix = wire::kProgressPrefix;
+  for (auto it = series_.lower_bound(prefix); it != series_.end() && it->first.starts_with(prefix);
+       ++it) {
+    for (const auto& [tags, series] : it->second) {
       const std::vector<double> cells = sum(series);
       const double closed = cells[wire::kProgressClosed];
       all.push_back({series.shown.description, cells[wire::kProgressDone] + closed,

@@ -60,7 +60,7 @@ TEST_CASE("each process counts in a page of its own, and the sum is kept when on
 TEST_CASE("gauges end with their processes, and what is open of a progress, too") {
   World world;
   world.open(world.ann, kGauge, "g")->store(5);
-  std::atomic<double>* const cells = world.open(world.ann, wire::kProgress, "p");
+  std::atomic<double>* const cells = world.open(world.ann, wire::kProgress, "progress p");
   cells[wire::kProgressDone] = 3;
   cells[wire::kProgressTotal] = 10;
   cells[wire::kProgressOpen] = 1;

@@ -288,7 +288,8 @@ int Node::until_next_look(int timeout) {
   if (allotment_.has_surplus()) sooner(kSurveyPause);
   if (anybody_works()) sooner(watch_memory());
   if (const auto next = deadlines_.next()) sooner(std::clamp(*next - now(), {}, kLongestSleep));
-  if (progress_.active()) sooner(kProgressPause);
+  // Asked after `daemon_sleeps` was set: who begins one later rings.
+  if (log_to_driver_ && progress_.has_news(counts_of_progress())) sooner(kProgressPause);
   if (drain_until_) sooner(std::chrono::milliseconds(kTickMs));
   return timeout;
 }
@@ -452,9 +453,9 @@ std::vector<core::ProgressCount> Node::counts_of_progress() const {
 
 void Node::show_progress() {
   if (!log_to_driver_ || now() < progress_at_) return;
-  const auto counts = counts_of_progress();
-  if (counts.empty()) return;  // the first one is shown as soon as it rings
   progress_at_ = now() + kProgressPause;
+  const auto counts = counts_of_progress();
+  if (!progress_.has_news(counts)) return;
   const auto shown = progress_.step(counts, now(), LogRelay::columns(STDERR_FILENO));
   logs_->show(shown.bars, shown.lines);
 }

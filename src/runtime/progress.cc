@@ -39,9 +39,8 @@ Progress::Progress(double total, std::string name) {
   check_amount(total, "the total of a progress");
   detail::check_actor_name(name, "the name of a progress");
   if (name.empty()) name = is_initialized() ? this_task().name : "(driver)";
-  // The name of a metric has no blank, so these are apart.
-  state_.reset(new State{detail::Metric(wire::kProgress, "progress " + name, name, {}), total,
-                         detail::current_session()});
+  state_.reset(new State{detail::Metric(wire::kProgress, wire::kProgressPrefix + name, name, {}),
+                         total, detail::current_session()});
   state_->change(wire::kProgressTotal, total);
   state_->change(wire::kProgressOpen, 1);
   if (runtime::Process* process = runtime::current_process())

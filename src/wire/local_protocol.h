@@ -119,6 +119,8 @@ inline constexpr std::size_t kActorFields = 8;  // then its environment (runtime
 
 // Progress is counted like a metric, in these cells of each process.
 inline constexpr std::uint32_t kProgress = 16;
+// Before its name; that of a metric has no blank, so these are apart.
+inline constexpr const char* kProgressPrefix = "progress ";
 inline constexpr std::size_t kProgressDone = 0;  // of what the process is at
 inline constexpr std::size_t kProgressTotal = 1;
 inline constexpr std::size_t kProgressOpen = 2;  // how many it is at
