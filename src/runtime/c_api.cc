@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "mobula/mobula.h"
+#include "runtime/cancelling.h"
 #include "runtime/execution.h"
 #include "runtime/registry.h"
 

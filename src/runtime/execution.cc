@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/cancelling.h"
 #include "runtime/errors.h"
 #include "runtime/journal.h"
 #include "runtime/local_mode.h"
 #include "runtime/open_call.h"
 #include "runtime/registry.h"
-#include "shm/cancel.h"
 #include "shm/crash_point.h"
 #include "shm/stream.h"
 #include "wire/local_protocol.h"
@@ -20,8 +20,6 @@ namespace runtime {
 namespace {
 
 thread_local Frame* innermost = nullptr;
-thread_local std::uint32_t help_class = shm::kNone;
-thread_local const char* stack_limit = nullptr;
 thread_local bool one_of_several = false;
 
 void* actor_instance = nullptr;
@@ -148,30 +146,6 @@ bool may_retry(const shm::Record& record, std::uint32_t attempt) {
          (record.retries < 0 || static_cast<std::int32_t>(attempt) < record.retries);
 }
 
-// Does this worker hold all that tasks of the class demand? Then they can run inside of its own.
-bool covers(const shm::Memory& memory, std::uint32_t scheduling_class) {
-  if (scheduling_class == help_class) return true;
-  thread_local std::pair<std::uint32_t, std::uint32_t> asked{shm::kNone, shm::kNone};
-  thread_local bool answer = false;
-  if (asked == std::pair{help_class, scheduling_class}) return answer;
-  asked = {help_class, scheduling_class};
-  const shm::SchedulingClass& mine_class = memory.scheduling_class(help_class);
-  const shm::SchedulingClass& its_class = memory.scheduling_class(scheduling_class);
-  const auto& mine_text = mine_class.demand_text;
-  const auto& its_text = its_class.demand_text;
-  const auto held = wire::parse_amounts(mine_text);
-  const auto demand = wire::parse_amounts(its_text);
-  const bool cut =
-      std::strlen(its_text) + 1 == sizeof its_text;  // then it demands more than is told
-  const bool same_environment = mine_class.environment.load() == its_class.environment.load();
-  answer = !cut && same_environment &&
-           std::all_of(demand.begin(), demand.end(), [&](const auto& wanted) {
-             const auto mine = held.find(wanted.first);
-             return mine != held.end() && mine->second >= wanted.second;
-           });
-  return answer;
-}
-
 // False: it was cancelled meanwhile.
 bool run_again(Ledger& ledger, shm::Record& record, shm::Address address) {
   std::uint64_t seen = record.state.load(std::memory_order_relaxed);
@@ -183,37 +157,6 @@ bool run_again(Ledger& ledger, shm::Record& record, shm::Address address) {
       std::memory_order_release, std::memory_order_relaxed));
   ledger.publish(record, address);
   return true;
-}
-
-// True: there were children to cancel.
-bool cancel_children(Frame& frame) {
-  const std::uint64_t how = frame.record.state.load(std::memory_order_acquire);
-  if (!(how & shm::word::kCancelled) || !(how & shm::word::kCancelChildren)) return false;
-  if (shm::word::generation(how) != frame.address.generation) return false;  // answered meanwhile
-  const std::uint64_t mine = frame.identity.hash();
-  bool any = false;
-  frame.ledger.each_record([&](shm::Record& child, shm::Address address) {
-    const bool is_call = child.kind == shm::Kind::ActorCall;
-    if ((child.kind != shm::Kind::Task && !is_call) || child.parent != mine) return;
-    // An actor is not ended with a call of it.
-    const std::uint64_t force = is_call ? 0 : how & shm::word::kForce;
-    any |= cancel(frame.ledger, child, address,
-                  shm::word::kCancelChildren | force | (how & shm::word::kLate));
-  });
-  return any;
-}
-
-// Cancels a task that this thread runs, for its time is over. Of a method that has answered and
-// goes on, the record is final, or another task's.
-void expire(Frame& frame) {
-  std::uint64_t seen = frame.record.state.load(std::memory_order_relaxed);
-  // acq_rel, as every cancel
-  while (shm::word::generation(seen) == frame.address.generation &&
-         shm::word::state(seen) == shm::State::Claimed && !(seen & shm::word::kCancelled) &&
-         !frame.record.state.compare_exchange_weak(
-             seen, seen | shm::word::kCancelled | shm::word::kLate | shm::word::kCancelChildren,
-             std::memory_order_acq_rel, std::memory_order_relaxed)) {
-  }
 }
 
 // The function has ended; what it returned or threw counts no more.
@@ -230,81 +173,7 @@ void end_cancelled(Frame& frame) {
                        shm::State::Failed, frame.ledger);
 }
 
-// Wakes the thread that runs the task, if it sleeps in get or wait. One that is just about to may
-// miss it: then it notices when its sleep is over (get.cc has the bound).
-void wake_executor(Process& process, const shm::Record& record) {
-  shm::Memory& memory = process.memory();
-  const std::uint64_t state = record.state.load(std::memory_order_acquire);
-  const shm::Participant& runs = memory.participant(shm::word::claimer(state));
-  if (record.flags & shm::flag::kOpen) {  // perhaps no thread runs it: its process is told
-    shm::Process& its = memory.process(runs.process.load(std::memory_order_relaxed));
-    its.cancels.fetch_add(1, std::memory_order_seq_cst);
-    its.bell.value.fetch_add(1, std::memory_order_seq_cst);
-    shm::futex_wake_all(shm::futex_word(its.bell.value));
-  }
-  const auto reason = static_cast<shm::WaitReason>(runs.wait.reason.load());
-  if (reason == shm::WaitReason::Task) {
-    const auto target = shm::Address::unpack(runs.wait.record[0].load());
-    shm::futex_wake_all(reinterpret_cast<const std::uint32_t*>(&memory.record(target.slot).state));
-  } else if (reason == shm::WaitReason::StreamItem || reason == shm::WaitReason::StreamSpace) {
-    shm::Record& producer = memory.record(shm::Address::unpack(runs.wait.record[0].load()).slot);
-    if (const auto stream = static_cast<std::uint32_t>(producer.result_word);
-        (producer.flags & shm::flag::kStream) && stream < shm::kStreamsMax)
-      shm::stream::wake_all(shm::stream::at(memory, stream));
-  } else if (reason == shm::WaitReason::AnyTask) {
-    for (shm::Bell* bell :
-         {&memory.header().any_bell, &memory.participant(shm::word::claimer(state)).completions}) {
-      bell->value.fetch_add(1, std::memory_order_seq_cst);
-      shm::futex_wake_all(shm::futex_word(bell->value));
-    }
-  }
-}
-
 }  // namespace
-
-void Transfers::hold(Ledger& ledger, std::span<const RefAddress> refs, shm::Address container) {
-  if (refs.empty()) return;
-  Process& process = ledger.process();
-  const std::lock_guard lock(process.holds().mutex);
-  for (const RefAddress& ref : refs) {
-    const shm::Address inner = to_shm(ref);
-    const std::uint32_t line = process.holds().take_line(process, container);
-    shm::holds::open(ledger.shared(), shm::HoldOp::Hold, inner, line);
-    shm::holds::change(process.memory(), ledger.participant(), process.memory().record(inner.slot),
-                       +1);
-    process.holds()
-        .line(process.memory(), process.shared(), line)
-        .record.store(inner.packed(), std::memory_order_release);
-    shm::holds::close(ledger.shared());
-    lines_.push_back(line);
-    shm::crash_point(shm::CrashPoint::TransferHeld);
-  }
-}
-
-void Transfers::give_up(Ledger& ledger) {
-  Process& process = ledger.process();
-  const std::lock_guard lock(process.holds().mutex);
-  for (const std::uint32_t line : lines_) {
-    shm::HoldEntry& entry = process.holds().line(process.memory(), process.shared(), line);
-    const shm::Address inner = shm::Address::unpack(entry.record.load(std::memory_order_relaxed));
-    shm::holds::open(ledger.shared(), shm::HoldOp::Release, inner, line);
-    shm::holds::change(process.memory(), ledger.participant(), process.memory().record(inner.slot),
-                       -1);
-    process.holds().clear_line(process, line);
-    shm::holds::close(ledger.shared());
-  }
-  lines_.clear();
-}
-
-void Transfers::forget(Process& process) {
-  if (lines_.empty()) return;
-  const std::lock_guard lock(process.holds().mutex);
-  for (const std::uint32_t line : lines_) {
-    process.holds().clear_line(process, line);
-    shm::crash_point(shm::CrashPoint::TransferForgotten);
-  }
-  lines_.clear();
-}
 
 std::uint64_t TaskIdentity::hash() const {
   const std::uint64_t hash = shm::task_identity(parent, index);
@@ -358,51 +227,6 @@ std::string Frame::name() const {
 }
 
 Frame* current_frame() { return innermost; }
-
-bool cancel(Ledger& ledger, shm::Record& record, shm::Address address, std::uint64_t how) {
-  using shm::cancellation::Answer;
-  Process& process = ledger.process();
-  shm::claim::intend(ledger.shared(), address);
-  const Answer answer = shm::cancellation::cancel(
-      process.memory(), ledger.shared(), ledger.participant(), record, address, how, ledger);
-  if (answer == Answer::Never && (record.flags & shm::flag::kStream)) {
-    shm::stream::wake_readers(
-        shm::stream::at(process.memory(), static_cast<std::uint32_t>(record.result_word)));
-  }
-  if (answer == Answer::Asked) {
-    wake_executor(process, record);
-    if (how & shm::word::kForce) {
-      wire::Message message;
-      message.kind = wire::Kind::EndCancelled;
-      message.c = address.packed();
-      process.daemon().tell(message);
-    }
-  }
-  shm::claim::forget(ledger.shared());
-  return answer != Answer::TooLate;
-}
-
-bool should_stop() {
-  // A task that runs inside of another one's get may be its child, and cancelled only now.
-  for (bool more = true; more;) {
-    more = false;
-    for (Frame* frame = innermost; frame; frame = frame->outer) {
-      if (frame->children_cancelled) continue;
-      if (frame->is_late()) expire(*frame);
-      if (!frame->cancelled()) continue;
-      frame->children_cancelled = true;
-      more |= cancel_children(*frame);
-    }
-  }
-  return innermost && innermost->cancelled();
-}
-
-void throw_stopped() {
-  if (innermost->record.state.load(std::memory_order_relaxed) & shm::word::kLate)
-    throw DeadlineExceededError("the deadline of task " + innermost->name() +
-                                " was over while it waited");
-  throw TaskCancelledError("task " + innermost->name() + " was cancelled while it waited");
-}
 
 std::string task_name(Process& process, shm::Record& record) {
   if (record.flags & shm::flag::kNamed) {
@@ -691,47 +515,6 @@ const detail::StateCodec* instance_codec() { return actor_codec; }
 
 namespace {
 
-// Not a local variable's address: a sanitizer may keep those elsewhere.
-const char* stack_position() { return static_cast<const char*>(__builtin_frame_address(0)); }
-
-bool is_for_us(Process& process, const shm::Record& record) {
-  if (help_class == shm::kNone) return false;
-  const std::uint64_t seen = record.state.load(std::memory_order_acquire);
-  return shm::word::state(seen) == shm::State::Ready && record.kind == shm::Kind::Task &&
-         covers(process.memory(), record.scheduling_class);
-}
-
-}  // namespace
-
-bool may_help(Process& process, const shm::Record& record) {
-  // With room for help()'s own frame: who may help must not be refused there, and ask again.
-  constexpr std::ptrdiff_t kOwnFrame = 8 << 10;
-  return is_for_us(process, record) && stack_position() >= stack_limit + kOwnFrame;
-}
-
-bool help(Process& process, shm::Record& record, shm::Address address) {
-  if (!is_for_us(process, record) || stack_position() < stack_limit) return false;
-  Ledger& ledger = process.this_ledger();
-  // More than once only when its exception is one to be tried again.
-  for (;;) {
-    const std::uint64_t seen = record.state.load(std::memory_order_acquire);
-    if (shm::word::is_final(seen)) return true;
-    if (!is_for_us(process, record)) return false;
-    shm::claim::intend(ledger.shared(), address);
-    shm::crash_point(shm::CrashPoint::ClaimIntent);
-    if (!shm::claim::take(record, address, ledger.participant())) {
-      shm::claim::forget(ledger.shared());
-      return false;
-    }
-    shm::crash_point(shm::CrashPoint::ClaimTaken);
-    execute(ledger, record, address);
-    std::atomic<std::uint64_t>& done = process.shared().tasks_done;
-    done.store(done.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  }
-}
-
-namespace {
-
 // Makes a call that nobody has claimed Failed; `describe` writes why.
 template <class Describe>
 void fail_unclaimed(Ledger& ledger, shm::Record& record, shm::Address address,
@@ -806,33 +589,8 @@ void throw_failure(Process& process, shm::Record& record) {
   throw_error(decode<ErrorValue>(reader));
 }
 
-void set_help_class(std::uint32_t scheduling_class) { help_class = scheduling_class; }
-void set_stack_limit(const char* lowest) { stack_limit = lowest; }
 void set_one_of_several() { one_of_several = true; }
 bool is_one_of_several() { return one_of_several; }
 
 }  // namespace runtime
-
-namespace detail {
-
-bool cancel_task(RefAddress ref, std::uint64_t session, bool force, bool recursive) {
-  check_ref(ref, session);
-  runtime::Process& process = runtime::require_process();
-  const shm::Address address = runtime::to_shm(ref);
-  shm::Record& record = process.memory().record(address.slot);
-  if (record.kind == shm::Kind::Monitor)
-    throw Error("cancel is for tasks and calls; a monitor ends with its actor, or is dropped");
-  if (record.kind == shm::Kind::ActorCreate)
-    throw Error("cancel is for tasks and calls; an actor is ended by mobula::kill");
-  if (force && record.kind == shm::Kind::ActorCall) {
-    throw Error(
-        "CancelOptions.force would end the actor with its call; use mobula::kill if that is meant");
-  }
-  if (process.local()) force = false;  // the process is the caller's own
-  return runtime::cancel(
-      process.this_ledger(), record, address,
-      (force ? shm::word::kForce : 0) | (recursive ? shm::word::kCancelChildren : 0));
-}
-
-}  // namespace detail
 }  // namespace mobula

@@ -1,17 +1,16 @@
-// A task being run: what its function sees of it, how its end is recorded, and the same for one run
-// inside a waiting task.
+// A task being run: what its function sees of it, and how its end is recorded.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "mobula/detail/runtime.h"
 #include "runtime/ledger.h"
 #include "runtime/process.h"
+#include "runtime/transfers.h"
 #include "runtime/value.h"
 
 namespace mobula::runtime {
@@ -30,18 +29,6 @@ struct TaskIdentity {
 
 // Gives a new record its identity as a child of what this thread runs, and the deadline of that.
 void name_child(Ledger& ledger, shm::Record& record);
-
-// Holds for the refs inside of a value on its way: they are its container's (a result's record, or
-// the mark of a stream's item) once that is published, and given up if the process dies before.
-class Transfers {
- public:
-  void hold(Ledger& ledger, std::span<const RefAddress> refs, shm::Address container);
-  void give_up(Ledger& ledger);
-  void forget(Process& process);  // it is published
-
- private:
-  std::vector<std::uint32_t> lines_;  // of the hold table
-};
 
 // A task on this thread's stack; `outer` is the one whose get() runs it. Of an open call
 // (open_call.h) the record may be answered, and another task's, before its method returns: then
@@ -89,13 +76,6 @@ struct Frame {
 // The innermost task of this thread; nullptr in a driver.
 Frame* current_frame();
 
-// Cancels a task on behalf of this thread; `how` as in shm/cancel.h. True: it will have no value.
-bool cancel(Ledger& ledger, shm::Record& record, shm::Address address, std::uint64_t how);
-// Is this thread's innermost task cancelled? Children of all its cancelled tasks are cancelled on
-// the way, where that was asked for.
-bool should_stop();
-[[noreturn]] void throw_stopped();
-
 // Runs a claimed record and makes it final, or Ready again when its function threw and may be
 // retried. The claim's intent stands.
 void execute(Ledger& ledger, shm::Record& record, shm::Address address);
@@ -115,10 +95,6 @@ void destroy_instance() noexcept;
 void replace_instance(void* instance);  // by another object of its class
 const detail::StateCodec* instance_codec();  // nullptr: it cannot be saved
 
-// Claims and runs a task that this thread waits for, in place, if it may. True: it is final.
-bool may_help(Process& process, const shm::Record& record);
-bool help(Process& process, shm::Record& record, shm::Address address);
-
 // The submitter's half of the agreement with the daemon about calls of a dead actor (submit.cc).
 void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
                              shm::Address address);
@@ -133,12 +109,8 @@ std::string task_name(Process& process, shm::Record& record);
 // Throws the error of a failed record.
 [[noreturn]] void throw_failure(Process& process, shm::Record& record);
 
-// Set by a worker at its start: the class whose tasks, and those that demand no more, it may run
-// while it waits (kNone: none, as in an actor).
-void set_help_class(std::uint32_t scheduling_class);
 // Set by each thread of an actor that has several: when one waits, the CPU is the others'.
 void set_one_of_several();
 bool is_one_of_several();
-void set_stack_limit(const char* lowest);  // below it no further task is run in place
 
 }  // namespace mobula::runtime

@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "mobula/detail/runtime.h"
+#include "runtime/cancelling.h"
 #include "runtime/errors.h"
 #include "runtime/execution.h"
+#include "runtime/helping.h"
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
 #include "runtime/process.h"

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "mobula/error.h"
+#include "runtime/cancelling.h"
 #include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/local_mode.h"

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "runtime/cancelling.h"
 #include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"

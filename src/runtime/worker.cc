@@ -14,6 +14,7 @@
 #include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
 #include "runtime/execution.h"
+#include "runtime/helping.h"
 #include "runtime/ledger.h"
 #include "runtime/open_call.h"
 #include "shm/check.h"
