@@ -369,6 +369,13 @@ void one_round(const mobula::ActorHandle<Ledger>& ledger, int round) {
     } catch (const mobula::ActorUnavailableError&) {  // lost with the process, and said so
     }
   }
+  // And some that are repeated until they have run to their end.
+  std::vector<Ref<int>> repeated;
+  for (int i = 0; i < 20; ++i)
+    repeated.push_back(
+        ledger.with({.max_task_retries = -1}).call<&Ledger::add>(fan[static_cast<std::size_t>(i)]));
+  for (int i = 0; i < 20; ++i)
+    EQUALS(mobula::get(repeated[static_cast<std::size_t>(i)], 15s), 25 + i);
   EQUALS(settled([&] { return ledger.call<&Ledger::keep>(here); }), static_cast<long>(kLarge) * 2);
   EQUALS(settled([&] { return ledger.call<&Ledger::keep>(there); }), static_cast<long>(kLarge) * 3);
   EQUALS(settled([&] { return ledger.call<&Ledger::tree>(2); }), 4);

@@ -211,6 +211,11 @@ int nonsense_options(int argc, char** argv) {
   HOLDS(throws<Error>([] { remote<square>.with({.resources = {{"", 1}}})(1); }));
   HOLDS(throws<Error>([] { mobula::actor<Counter>.with({.max_restarts = -2})(); }));
   HOLDS(throws<Error>([] { mobula::actor<Counter>.with({.max_task_retries = -2})(); }));
+  for (const int retries : {-2, 251, 1 << 16}) {
+    HOLDS(throws<Error>([&] {
+      mobula::actor<Counter>().with({.max_task_retries = retries}).call<&Counter::add>(1);
+    }));
+  }
   HOLDS(mobula::get(remote<square>(4)) == 16);
   return 0;
 }

@@ -1,4 +1,6 @@
 #include <mobula/mobula.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <stdexcept>
@@ -39,6 +41,14 @@ struct Shop {
   }
 };
 // [/deadlock]
+
+struct Printer {
+  int print(int page) {
+    if (mobula::this_task().attempt == 0) ::kill(::getpid(), SIGKILL);
+    return page;
+  }
+  int pay(int pages) { return pages; }
+};
 
 struct Picky {
   explicit Picky(const std::string& name) {
@@ -99,6 +109,13 @@ int main(int argc, char** argv) {
   mobula::kill(counter);  // at once; later and pending calls fail with ActorDiedError
   const bool dead = !mobula::try_get(counter.call<&Counter::value>());
   // [/kill]
+  // [retries]
+  const auto printer = mobula::actor<Printer>.with({.max_restarts = 3})();
+  // If the process dies meanwhile: a page that is printed twice does no harm, a payment does.
+  const auto printed = printer.with({.max_task_retries = 2}).call<&Printer::print>(1);
+  const auto paid = printer.with({.max_task_retries = 0}).call<&Printer::pay>(1);
+  // [/retries]
+  if (mobula::get(printed) != 1 || mobula::get(paid) != 1) return 1;
   const auto shop = mobula::actor<Shop>();
   shop.call<&Shop::know>(shop);
   if (mobula::get(shop.call<&Shop::order>()) != 3) return 1;

@@ -58,8 +58,10 @@ struct ActorOptions {
   std::string namespace_ = {};  // of the name; empty: the program's (Config.namespace_)
   Lifetime lifetime = Lifetime::NonDetached;  // Detached: not built yet
   int max_restarts = 0;  // times its process is started anew after a crash; -1: without end
-  int max_task_retries =
-      0;  // further attempts of a call that a crash interrupted (needs max_restarts)
+  // Further attempts of a call that a crash interrupted, in the actor's next life (max_restarts),
+  // before all calls that had not begun; -1: without end. With Replay each such call is run to its
+  // end, whatever this says. A method's exception is final.
+  int max_task_retries = 0;
   Recovery recovery = Recovery::None;
   // Calls between two checkpoints of its state (mobula::checkpoint() says what is saved), at most
   // 100,000 with Replay. 0: on demand only; with Replay after 1000 if saving takes a fiftieth of
@@ -86,7 +88,7 @@ struct ActorOptions {
 struct CallOptions {
   std::string name = {};  // shown in errors and tools instead of the method's
   std::string concurrency_group = {};  // whose threads run it; empty: those of max_concurrency
-  std::optional<int> max_task_retries = {};  // not built yet
+  std::optional<int> max_task_retries = {};  // instead of the actor's
   std::optional<Duration> deadline = {};  // from the call on, as in TaskOptions
   std::size_t max_unread = 1024;  // as in TaskOptions
 };

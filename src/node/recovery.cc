@@ -77,9 +77,11 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
   const std::vector<std::uint32_t> participants = tables_.participants_of(process);
   for (const std::uint32_t p : participants) resolve_hold(process, p);
   settle_transfers(process, false);
+  const std::vector<Address> put_off = actor ? take_repeated(actor->cls) : std::vector<Address>{};
   repair_open_calls(process, end, actor);  // they began before what was running
   repair_streams(process);
   for (const std::uint32_t p : participants) repair_claims(p, end, actor);
+  for (const Address call : put_off) push(memory_.record(call.slot), call);
   republish_ready(process);
   // Not for each of a thousand actors that end in peace. (A worker may have been chosen to take a
   // task when it was about to leave; threads of the user's own may have been at anything.)
@@ -95,6 +97,24 @@ void Recovery::repair(std::uint32_t process, const ProcessEnd& end, const ActorF
     orphan.journaled = state.taken.load(std::memory_order_acquire);
   }
   orphans_.push_back(orphan);
+}
+
+// Calls that an earlier life of the actor had begun and the last one had not come to again. They
+// come behind those that it had.
+std::vector<Address> Recovery::take_repeated(std::uint32_t actor) {
+  std::vector<Address> calls;
+  if (actor == shm::kNone) return calls;
+  auto& ring = *reinterpret_cast<shm::RingHeader*>(
+      memory_.heap(memory_.scheduling_class(actor).rings.load()));
+  const std::uint64_t head = ring.head.load();
+  for (std::uint64_t t = ring.tail.load(); t < head; ++t) {
+    const Address address = Address::unpack(shm::ring::entry(memory_, ring, t).load());
+    const std::uint64_t state = memory_.record(address.slot).state.load(std::memory_order_acquire);
+    if (word::generation(state) == address.generation && word::state(state) == State::Ready)
+      calls.push_back(address);
+  }
+  ring.tail.store(head);  // its one claimer is dead
+  return calls;
 }
 
 // Did the change that the dead thread had opened happen? Brings its hold table in line with the
@@ -308,6 +328,9 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
   };
   if (state & word::kCancelled) return end_cancelled();
   const std::uint32_t attempt = word::attempt(state);
+  const auto may_retry = [&](int retries) {
+    return retries < 0 || static_cast<int>(attempt) < retries;
+  };
   bool again = false;
   ErrorCode code = end.cause.death == shm::Death::OutOfMemory ? ErrorCode::kOutOfMemory
                                                               : ErrorCode::kWorkerCrashed;
@@ -318,11 +341,12 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
       break;
     case shm::Kind::ActorCall:
       again = actor && actor->restarts &&
-              (actor->max_task_retries < 0 || static_cast<int>(attempt) < actor->max_task_retries ||
+              (may_retry(record.retries == shm::kRetriesOfActor ? actor->max_task_retries
+                                                                : record.retries) ||
                (memory_.scheduling_class(record.scheduling_class).lasting.options & shm::kReplays));
       code = actor && actor->restarts ? ErrorCode::kActorUnavailable : ErrorCode::kActorDied;
       break;
-    default: again = record.retries < 0 || static_cast<std::int32_t>(attempt) < record.retries;
+    default: again = may_retry(record.retries);
   }
   if (!again) {
     fail(record, address,

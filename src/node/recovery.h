@@ -85,6 +85,7 @@ class Recovery final : public shm::ReadySink {
   void settle_transfers(std::uint32_t process, bool all);
   void repair_open_calls(std::uint32_t process, const ProcessEnd& end, const ActorFate* actor);
   void push(shm::Record& record, shm::Address address);
+  std::vector<shm::Address> take_repeated(std::uint32_t actor);
   bool published(shm::Address container) const;
   void repair_streams(std::uint32_t process);
   void drop_item(shm::StreamSlot& slot);

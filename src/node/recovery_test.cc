@@ -67,7 +67,7 @@ struct World {
     Record& r = make_task(memory, address);
     r.kind = kind;
     r.scheduling_class = cls;
-    r.retries = 3;
+    r.retries = kind == Kind::ActorCall ? shm::kRetriesOfActor : std::int16_t{3};
     return r;
   }
   void set(Address address, State state) {
@@ -202,7 +202,7 @@ TEST_CASE(
     "a claimed task is tried again while retries are left, and then fails with what is known of "
     "the end") {
   struct Row {
-    std::int32_t retries;
+    std::int16_t retries;
     std::uint32_t attempt;
     bool again;
   };
@@ -850,6 +850,7 @@ TEST_CASE("an actor's interrupted call is repeated before all others, as often a
     bool again;
     ErrorCode code;
     bool replays = false;
+    std::int16_t own = shm::kRetriesOfActor;
   };
   for (const Row& row :
        {Row{"restarts, one retry left", true, 1, 0, true, ErrorCode::kNone},
@@ -858,7 +859,12 @@ TEST_CASE("an actor's interrupted call is repeated before all others, as often a
         Row{"restarts, retries without end", true, -1, 100, true, ErrorCode::kNone},
         Row{"restarts, replays", true, 0, 9, true, ErrorCode::kNone, true},
         Row{"does not restart, replays", false, 0, 0, false, ErrorCode::kActorDied, true},
-        Row{"does not restart", false, -1, 0, false, ErrorCode::kActorDied}}) {
+        Row{"does not restart", false, -1, 0, false, ErrorCode::kActorDied},
+        Row{"one retry of its own", true, 0, 0, true, ErrorCode::kNone, false, 1},
+        Row{"its own one is used", true, 9, 1, false, ErrorCode::kActorUnavailable, false, 1},
+        Row{"its own without end", true, 0, 200, true, ErrorCode::kNone, false, -1},
+        Row{"none of its own", true, -1, 0, false, ErrorCode::kActorUnavailable, false, 0},
+        Row{"none of its own, replays", true, 0, 0, true, ErrorCode::kNone, true, 0}}) {
     CAPTURE(row.name);
     World world;
     const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
@@ -870,6 +876,7 @@ TEST_CASE("an actor's interrupted call is repeated before all others, as often a
       shm::ring::push(world.memory, world.ring(offset), world.driver.slot(i));
     }
     Record& first = world.record(world.driver.slot(1));
+    first.retries = row.own;
     std::uint64_t state = first.state.load();
     for (std::uint32_t i = 0; i < row.attempt; ++i) state = word::with_next_attempt(state);
     first.state.store(state);
@@ -927,6 +934,42 @@ TEST_CASE("calls that wait for their answer are repeated first, in the order of 
   CHECK(world.run_all(actor, shm::claim::Order::AsSubmitted) == expected);
   CHECK(world.memory.process(world.worker.process).open_calls.load() == 0);
   CHECK((world.record(running).flags & shm::flag::kOpen) == 0);
+}
+
+TEST_CASE("calls that are repeated keep their order when the next life does not come to them") {
+  World world;
+  const std::uint32_t actor = world.open_class(shm::ClassKind::Actor);
+  const Recovery::ActorFate fate{true, -1, actor};
+  std::vector<Address> calls;
+  for (std::uint32_t slot = 1; slot <= 4; ++slot) {
+    calls.push_back(world.driver.slot(slot));
+    Record& record = world.make(calls.back(), Kind::ActorCall);
+    record.scheduling_class = actor;
+    record.index = slot;
+    make_ready(record, calls.back());
+    world.claim_by(world.worker, calls.back());
+    record.flags |= shm::flag::kOpen;
+    world.memory.process(world.worker.process).open_calls.fetch_add(1);
+    shm::claim::forget(world.memory.participant(world.worker.participant));
+  }
+  world.recovery->repair(world.worker.process, kCrash, &fate);
+
+  // The next life has the first one open, runs the second, and does not come to the others, of
+  // which one is cancelled.
+  const Member next = world.join(shm::ProcessRole::Actor);
+  shm::Participant& me = world.memory.participant(next.participant);
+  for (const std::size_t which : {0u, 1u}) {
+    REQUIRE(shm::claim::next(world.memory, world.daemon_ring(actor), me, next.participant,
+                             shm::claim::Order::AsSubmitted) == calls[which]);
+    if (which == 0) shm::claim::forget(me);
+  }
+  world.record(calls[0]).flags |= shm::flag::kOpen;
+  world.memory.process(next.process).open_calls.fetch_add(1);
+  world.set(calls[2], State::Failed);
+  world.recovery->repair(next.process, kCrash, &fate);
+
+  CHECK(world.run_all(actor, shm::claim::Order::AsSubmitted) ==
+        std::vector{calls[0], calls[1], calls[3]});
 }
 
 TEST_CASE("what a dead process would have run later fails; that of the living goes on") {

@@ -60,10 +60,10 @@ std::string groups_text(const ActorOptions& options) {
   return text;
 }
 
-std::int32_t group_number(const shm::SchedulingClass& cls, std::string_view name) {
+std::uint16_t group_number(const shm::SchedulingClass& cls, std::string_view name) {
   if (name.empty()) return 0;
   std::string known;
-  std::int32_t number = 0;
+  std::uint16_t number = 0;
   for (const NamedGroup& group : parse_groups(cls.groups)) {
     if (group.name == name) return number;
     if (number++ > 0) known += (known.empty() ? "" : ", ") + std::string(group.name);

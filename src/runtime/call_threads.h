@@ -36,7 +36,7 @@ class Ledger;
 // Empty: one thread, no groups. Throws Error for what makes no sense.
 std::string groups_text(const ActorOptions& options);
 // The number of a group; the default one is "" and 0. Throws Error when the actor has none such.
-std::int32_t group_number(const shm::SchedulingClass& cls, std::string_view name);
+std::uint16_t group_number(const shm::SchedulingClass& cls, std::string_view name);
 
 class CallThreads {
  public:
@@ -110,8 +110,7 @@ void CallThreads::give(shm::Address address, const Run& run) {
   const shm::Record& record = process_.memory().record(address.slot);
   if (groups_.empty() || record.kind == shm::Kind::Callback) return run(address);
   // If it is another record's by now, nobody will be able to claim it.
-  const auto group = static_cast<std::uint32_t>(record.retries);
-  queue(address, *groups_[group < groups_.size() ? group : 0]);
+  queue(address, *groups_[record.group < groups_.size() ? record.group : 0]);
 }
 
 }  // namespace mobula::runtime

@@ -303,7 +303,7 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
                 ? "; the call " + task_name + " has no result" +
                       (meant ? "" : ". ActorOptions.max_restarts lets an actor start again")
                 : "; it is started again, and the call " + task_name +
-                      " may or may not have run (ActorOptions.max_task_retries repeats such calls)";
+                      " may or may not have run (max_task_retries repeats such calls)";
     throw_by_code(code, what);
   }
   if (code == ErrorCode::kFunctionNotFound) {

@@ -42,12 +42,13 @@ struct Encoded {
   void* context;
 };
 
-void check_retries(int retries, const char* option) {
+std::int16_t check_retries(int retries, const char* option) {
   constexpr int kRetriesMax = 250;  // attempts are counted in eight bits of the state word
   if (retries < -1 || retries > kRetriesMax) {
     throw Error(std::string(option) + " is " + std::to_string(retries) +
                 "; it must be -1 (without end) or from 0 to " + std::to_string(kRetriesMax));
   }
+  return static_cast<std::int16_t>(retries);
 }
 
 void check_unread(std::size_t max_unread) {
@@ -94,10 +95,6 @@ void check_lasting_state(const ActorOptions& options) {
         "after the other; leave max_concurrency, concurrency_groups and "
         "allow_out_of_order_execution out");
   }
-}
-
-void refuse_unbuilt(const CallOptions& options) {
-  if (options.max_task_retries) throw_not_built("CallOptions.max_task_retries");
 }
 
 void check_names(const ActorOptions& options) {
@@ -360,7 +357,7 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
   Unsubmitted guard(ledger, address);
   Record& record = new_record(ledger, address, shm::Kind::Task, *call.function);
   record.scheduling_class = scheduling_class;
-  record.retries = options ? options->max_retries : 3;
+  record.retries = static_cast<std::int16_t>(options ? options->max_retries : 3);
   if (options && options->retry_exceptions) record.flags |= shm::flag::kRetryExceptions;
   if (options && options->deadline) set_deadline(record, *options->deadline);
   place_arguments(ledger, record, {writer, bytes, again, context},
@@ -399,7 +396,6 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   const Address address = ledger.allocate();
   Unsubmitted guard(ledger, address);
   Record& record = new_record(ledger, address, shm::Kind::ActorCreate, *call.function);
-  record.retries = options.max_restarts;
   record.deadline = 0;  // it outlives the task that makes it
   record.scheduling_class = shm::kNone;
   // Kept for a restart, until the actor's last handle goes.
@@ -448,15 +444,18 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
                        void* context) {
   if (options) {
     check_deadline(options->deadline, "CallOptions.deadline");
-    refuse_unbuilt(*options);
     check_unread(options->max_unread);
   }
+  const std::int16_t retries =
+      options && options->max_task_retries
+          ? check_retries(*options->max_task_retries, "CallOptions.max_task_retries")
+          : shm::kRetriesOfActor;
   Process& process = runtime::require_process();
   if (call.stream) runtime::refuse_in_replay("calls that give a stream");
   if (const auto before = submitted_before(shm::Kind::ActorCall, call.function->key))
     return *before;
   shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
-  const std::int32_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
+  const std::uint16_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Unsubmitted guard(ledger, address);
@@ -465,7 +464,8 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
   Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
   record.scheduling_class = actor.actor_class;
   if (options && options->deadline) set_deadline(record, *options->deadline);
-  record.retries = group;
+  record.retries = retries;
+  record.group = group;
   place_arguments(ledger, record, {writer, bytes, again, context},
                   options && !options->name.empty() ? &options->name : nullptr);
   if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));

@@ -149,6 +149,8 @@ constexpr std::uint64_t mix(std::uint64_t x) {  // splitmix64's finalizer
   return x ^ (x >> 31);
 }
 
+inline constexpr std::int16_t kRetriesOfActor = -2;  // of a call: as many as its actor allows
+
 inline constexpr std::uint32_t kDependenciesMax = 4;  // edges a task keeps in its record
 inline constexpr std::uint32_t kJoinDependencies = 12;  // edges a join record keeps
 inline constexpr std::uint32_t kArgsInlineMax = 64;
@@ -189,9 +191,8 @@ struct alignas(kCacheLine) Record {
   // -- line 3: identity, and results that do not fit into result_word
   std::uint64_t parent;  // hash of the task that submitted this one
   std::uint64_t index;  // its how-manieth child
-  // Allowed after the first attempt; -1: without end. Of a call: the number of its concurrency
-  // group (runtime/call_threads.h).
-  std::int32_t retries;
+  std::int16_t retries;  // allowed after the first attempt; -1: without end; or kRetriesOfActor
+  std::uint16_t group;  // of a call: its concurrency group (runtime/call_threads.h)
   std::uint32_t
       refs_released;  // how many refs of the result's table were given up while it is recycled
   std::uint64_t deadline;  // ns of the monotonic clock, when it is to have ended; 0: never
