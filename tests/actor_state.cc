@@ -30,6 +30,7 @@ using mobula::remote;
 using mobula::test::count_in;
 using mobula::test::count_of;
 using mobula::test::eventually;
+using mobula::test::open_gate;
 using mobula::test::scaled;
 using mobula::test::Scratch;
 using mobula::test::SessionView;
@@ -191,6 +192,53 @@ struct Fickle {  // does something else each time
     return ++n;
   }
   void crash() { die(); }
+};
+
+int at_gate(const std::string& gate, int value) {
+  mobula::test::wait_at_gate(gate);
+  return value;
+}
+
+// What it keeps is what its waits came to.
+struct Patient {
+  std::vector<int> seen;
+  // A value that is there, and one that is late: each with a timeout.
+  int gets(const std::vector<Ref<int>>& refs) {
+    for (const Ref<int>& ref : refs) {
+      try {
+        seen.push_back(mobula::get(ref, 1ms));
+      } catch (const mobula::GetTimeoutError&) {
+        seen.push_back(-1);
+      }
+    }
+    return static_cast<int>(seen.size());
+  }
+  // Submits for each that is ready: that differs, if they do.
+  int waits(const std::vector<Ref<int>>& refs, std::size_t wanted) {
+    for (const Ref<int>& ref : mobula::wait(refs, {.num_returns = wanted, .timeout = 1ms}).ready)
+      seen.push_back(mobula::get(remote<twice>(ref)));
+    mobula::put(1);
+    return static_cast<int>(seen.size());
+  }
+  int listens(const std::vector<Ref<int>>& refs, const std::string& begun) {
+    count_in(begun);
+    try {
+      seen.push_back(mobula::get(refs[0]));
+    } catch (const mobula::TaskCancelledError&) {
+      seen.push_back(-2);
+    }
+    return 0;
+  }
+  int dies_once(const std::vector<Ref<int>>& refs, const std::string& once) {
+    gets(refs);
+    if (count_of(once) == 0) {
+      count_in(once);
+      die();
+    }
+    return static_cast<int>(seen.size());
+  }
+  std::vector<int> all() const { return seen; }
+  int process() const { return static_cast<int>(::getpid()); }
 };
 
 void produce(mobula::Sink<int>& out) { out.push(1); }
@@ -378,7 +426,7 @@ TEST_CASE("actors that are killed at random lose no update, double none and keep
       if (kills < done + kAtOnce) {
         kills += kill_some_actor();
       } else {
-        mobula::test::open_gate(gate);
+        open_gate(gate);
       }
     }
     for (std::size_t i = 0; i < kAtOnce / 2; ++i) {
@@ -417,6 +465,36 @@ TEST_CASE("what a call submits is there once, wherever the crash comes") {
     CHECK(count_of(scratch.file("tasks")) == 2);
   }
   CHECK(nothing_is_left());
+}
+
+TEST_CASE("what a wait told a call by chance it tells it again") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto patient = actor<Patient>.with({.max_restarts = -1, .recovery = Recovery::Replay})();
+  const Ref<int> there = remote<twice>(5);
+  const Ref<int> late = remote<at_gate>.with({.num_cpus = 0})(gate, 7);
+  mobula::get(there, 20s);
+
+  // The calls do not wait for what is inside of their arguments.
+  patient.call<&Patient::gets>(std::vector{there, late, there, late});
+  patient.call<&Patient::waits>(std::vector{late, there}, std::size_t{1});
+  patient.call<&Patient::waits>(std::vector{late, there}, std::size_t{2});
+  const Ref<int> cancelled =
+      patient.call<&Patient::listens>(std::vector{late}, scratch.file("begun"));
+  CHECK(eventually(20s, [&] { return count_of(scratch.file("begun")) != 0; }));
+  CHECK(mobula::cancel(cancelled));
+  const Ref<int> interrupted =
+      patient.call<&Patient::dies_once>(std::vector{late, there}, scratch.file("died"));
+  const std::vector<int> expected{10, -1, 10, -1, 20, 20, -2, -1, 10};
+  CHECK(mobula::get(interrupted, 20s) == static_cast<int>(expected.size()));
+  open_gate(gate);
+  CHECK(mobula::get(late, 20s) == 7);
+
+  for (int life = 0; life < 3; ++life) {
+    CHECK(mobula::get(patient.call<&Patient::all>(), 20s) == expected);
+    ::kill(mobula::get(patient.call<&Patient::process>(), 20s), SIGKILL);
+  }
+  CHECK(mobula::get(patient.call<&Patient::all>(), 20s) == expected);
 }
 
 TEST_CASE("a damaged checkpoint is not loaded: the one before it is, and more calls run again") {

@@ -49,8 +49,9 @@ enum class Lifetime { NonDetached, Detached };
 // order, and interrupted ones to their end, so that no update is lost or applied twice. What a call
 // submits or puts is there once, however often the call is run; only what it does outside of Mobula
 // is repeated. So its methods must do the same again when they are given the same: the clock,
-// random numbers, files and what wait or a timeout tells belong into arguments. Not with
-// max_concurrency, concurrency_groups and allow_out_of_order_execution.
+// random numbers, files and should_cancel() belong into arguments. (What get and wait told a call,
+// they tell it again.) Not with max_concurrency, concurrency_groups and
+// allow_out_of_order_execution.
 enum class Recovery { None, Replay };
 
 struct ActorOptions {

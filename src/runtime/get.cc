@@ -10,6 +10,7 @@
 #include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/helping.h"
+#include "runtime/journal.h"
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
 #include "runtime/process.h"
@@ -184,6 +185,38 @@ void check_different(Process& process, std::span<const RefHandle> refs) {
     throw Error("wait: the same Ref was given twice");
 }
 
+// In a call that may be run again: waits, unless it is known how that ended before. What could not
+// end so by itself, when all is there, is noted.
+template <class Wait, class Expected>
+std::vector<std::size_t> wait_as_before(runtime::Frame& call, const Wait& wait,
+                                        const Expected& expected) {
+  if (auto before = runtime::journal->wait_before(call)) {
+    if (before->stopped) runtime::throw_stopped();
+    return std::move(before->ready);
+  }
+  runtime::WaitOutcome outcome;
+  try {
+    outcome.ready = wait();
+  } catch (const TaskCancelledError&) {
+    runtime::journal->note_wait({.stopped = true});
+    throw;
+  }
+  if (!expected(outcome.ready)) runtime::journal->note_wait(outcome);
+  return std::move(outcome.ready);
+}
+
+// False: not in time.
+bool arrives(Process& process, Record& record, RefAddress ref, std::optional<Duration> timeout) {
+  const auto wait = [&] { return is_final(record) || wait_final(process, record, ref, timeout); };
+  runtime::Frame* const call = runtime::journal ? runtime::journaled_frame() : nullptr;
+  if (!call) return wait();
+  const auto ready = [&] { return std::vector<std::size_t>(wait() ? 1 : 0); };
+  return !wait_as_before(*call, ready, [](const auto& there) { return !there.empty(); }).empty();
+}
+
+std::vector<std::size_t> wait_now(Process& process, std::span<const RefHandle> refs,
+                                  std::size_t num_returns, std::optional<Duration> timeout);
+
 }  // namespace
 
 Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> timeout) {
@@ -193,7 +226,7 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   Record& record = process.memory().record(address.slot);
   if (timeout && *timeout < Duration::zero())
     throw Error("the timeout of get is negative; 0 only looks, none waits for ever");
-  if (!is_final(record) && !wait_final(process, record, ref, timeout)) {
+  if (!arrives(process, record, ref, timeout)) {
     throw GetTimeoutError("the result of task " + runtime::task_name(process, record) +
                           " was not there in time");
   }
@@ -247,6 +280,19 @@ std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t 
                 std::to_string(refs.size()) + " refs");
   }
   check_different(process, refs);
+  const auto wait = [&] { return wait_now(process, refs, num_returns, timeout); };
+  runtime::Frame* const call = runtime::journal ? runtime::journaled_frame() : nullptr;
+  if (!call) return wait();
+  // The first ones are what a wait finds when all are there.
+  return wait_as_before(*call, wait, [&](const std::vector<std::size_t>& ready) {
+    return ready.size() == num_returns && ready.back() == num_returns - 1;
+  });
+}
+
+namespace {
+
+std::vector<std::size_t> wait_now(Process& process, std::span<const RefHandle> refs,
+                                  std::size_t num_returns, std::optional<Duration> timeout) {
   const Deadline deadline(timeout);
   shm::Memory& memory = process.memory();
 
@@ -305,6 +351,7 @@ std::vector<std::size_t> wait_refs(std::span<const RefHandle> refs, std::size_t 
   }
 }
 
+}  // namespace
 }  // namespace mobula::detail
 
 namespace mobula::runtime {

@@ -12,6 +12,9 @@
 namespace mobula::runtime {
 namespace {
 
+// The function of a put that is a note of ours.
+constexpr std::uint64_t kWaitNote = 0x7761697420656e64u;
+
 std::uint64_t stored_size(shm::Record& record) {
   if (!shm::word::is_final(record.state.load(std::memory_order_acquire))) return 0;
   return record.result_kind == shm::ResultKind::Stored ? record.result_at().size : 0;
@@ -40,7 +43,7 @@ std::uint64_t Journal::take(shm::Record& call, shm::Address address) {
   const std::uint64_t number = taken();
   if (shm::journal::chunk_of(shared_, number).load(std::memory_order_relaxed) == 0)
     lease_chunk(number);
-  running_ = shm::journal::take(memory_, shared_, call, address);
+  set_running(shm::journal::take(memory_, shared_, call, address));
   if (call.flags & shm::flag::kArgsStored) bytes_ += call.args_at().size;
   if (!(call.flags & shm::flag::kArgsHaveRefs)) return running_;
   for (const std::uint64_t ref : trailing_refs(argument_bytes(ledger_.process(), call)))
@@ -54,6 +57,58 @@ void Journal::submitted(shm::Address child) {
   detail::retain(from_shm(child));
   children_.push_back({running_, child});
   ++children_since_;
+}
+
+void Journal::set_running(std::uint64_t number) {
+  running_ = number;
+  waits_ = 0;
+}
+
+std::optional<WaitOutcome> Journal::wait_before(Frame& frame) {
+  const std::uint64_t wait = waits_++;
+  const auto found = earlier_.find({frame.identity.hash(), frame.children});
+  if (found == earlier_.end()) return {};
+  shm::Record& note = memory_.record(found->second.slot);
+  if (note.kind != shm::Kind::Put || note.function != kWaitNote) return {};
+  const ValueBytes bytes = result_bytes(ledger_.process(), note);
+  Reader reader(bytes.data, bytes.size);
+  const auto words = decode<std::vector<std::uint64_t>>(reader);
+  if (words.at(0) != wait) return {};  // of a later one
+  ++frame.children;
+  return WaitOutcome{words.at(1) != 0, {words.begin() + 2, words.end()}};
+}
+
+void Journal::note_wait(const WaitOutcome& outcome) {
+  std::vector<std::uint64_t> words{waits_ - 1, outcome.stopped ? 1u : 0u};
+  words.insert(words.end(), outcome.ready.begin(), outcome.ready.end());
+  std::byte small[64];
+  Writer writer(small, sizeof small);
+  encode(writer, words);
+  const shm::Address address = ledger_.allocate();
+  shm::Record& record = ledger_.record(address);
+  record.kind = shm::Kind::Put;
+  record.function = kWaitNote;
+  record.parent = 0;  // nobody's child, unless it can be written
+  shm::State state = shm::State::Failed;
+  const auto publish = [&] {
+    record.state.store(shm::word::make(address.generation, state), std::memory_order_release);
+    detail::release(from_shm(address));
+  };
+  try {
+    place_result(
+        ledger_.process(), record, writer, small,
+        [](void* context, Writer& again) {
+          encode(again, *static_cast<const std::vector<std::uint64_t>*>(context));
+        },
+        &words);
+  } catch (...) {
+    publish();
+    throw;
+  }
+  name_child(ledger_, record);
+  submitted(address);
+  state = shm::State::Done;
+  publish();
 }
 
 void Journal::cover(std::uint64_t number) {
@@ -142,6 +197,11 @@ std::optional<RefAddress> Journal::submitted_before(Frame& frame, shm::Kind kind
   ++frame.children;
   detail::adopt_decoded(from_shm(child));
   return from_shm(child);
+}
+
+Frame* journaled_frame() {
+  Frame* const frame = journal ? current_frame() : nullptr;
+  return frame && frame->identity.number != TaskIdentity::kNotJournaled ? frame : nullptr;
 }
 
 void refuse_in_replay(const char* what) {

@@ -7,6 +7,10 @@
 // nobody may have a Ref to it: as long as the call is not covered, its children are held by a count
 // of their process, and after that one's death the daemon keeps what is in its ledgers.
 //
+// What a wait came to may have been chance: a timeout that was over, a cancel, or which of several
+// refs were there first. Run again, the call finds all of them there. So an outcome that it would
+// not have by itself then is noted, as one more value that the call has put.
+//
 // Calls of other actors keep their order across the crash: those that the dead process made lie in
 // its rings, so the first one of this process waits for those that nobody has taken yet.
 #pragma once
@@ -24,6 +28,12 @@
 
 namespace mobula::runtime {
 
+// How a get or wait ended, if not with what is there.
+struct WaitOutcome {
+  bool stopped = false;  // the call was cancelled, or its time was over
+  std::vector<std::size_t> ready = {};  // of wait; of get: none, it timed out
+};
+
 class Journal {
  public:
   Journal(Ledger& ledger, std::uint32_t actor_class);
@@ -35,6 +45,10 @@ class Journal {
   void ended(shm::Record& call);
   // A call that is being run, for the first time or again, has submitted or put something.
   void submitted(shm::Address child);
+  // At each get and wait of a call in the journal: how it ended when the call was run before, if
+  // that was noted; then for note_wait, which is about the same one.
+  std::optional<WaitOutcome> wait_before(Frame& frame);
+  void note_wait(const WaitOutcome& outcome);
   // Calls below `number` are never run again.
   void cover(std::uint64_t number);
 
@@ -54,7 +68,7 @@ class Journal {
   std::vector<Ref<void>> calls_before(std::uint32_t actor_class);
   // The call with this number, about to be run (again); no address: the journal is damaged.
   shm::Address call_at(std::uint64_t number);
-  void set_running(std::uint64_t number) { running_ = number; }
+  void set_running(std::uint64_t number);
   // What the running call submitted as its next child when it was run before; counted as a ref of
   // this process. If it was something else the process ends with kExitStateLost: the method is not
   // deterministic, and its state would be another one. `perhaps`: it may have submitted nothing.
@@ -69,6 +83,7 @@ class Journal {
   const std::uint32_t class_;
   shm::LastingState& shared_;
   std::uint64_t running_ = 0;
+  std::uint64_t waits_ = 0;  // gets and waits of the running call
   struct Child {
     std::uint64_t call;
     shm::Address record;
@@ -95,6 +110,9 @@ class Journal {
 inline Journal* journal = nullptr;
 // It runs calls of an earlier process again.
 inline bool replaying = false;
+
+// The call that this thread runs, if a journal tells of it.
+Frame* journaled_frame();
 
 // Throws Error in calls that a journal tells of: what they may not do.
 void refuse_in_replay(const char* what);
