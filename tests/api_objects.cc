@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <set>
 #include <span>
@@ -144,6 +145,29 @@ TEST_CASE("try_get gives errors as values" * needs_workers()) {
   CHECK(mobula::get(late) == 1);
 }
 
+TEST_CASE("a Result passes values and errors on, by the names of std::expected") {
+  const mobula::Result<int> good = mobula::try_get(remote<objects::square>(3));
+  const mobula::Result<int> bad = mobula::try_get(remote<objects::fail>(1));
+  const auto half = [](int x) {
+    return x % 2 == 0
+               ? mobula::Result<int>(x / 2)
+               : mobula::Result<int>::failure(std::make_exception_ptr(mobula::Error("it is odd")));
+  };
+  const auto text = [](int x) { return std::to_string(x); };
+
+  CHECK(good.transform(text).value() == "9");
+  CHECK(good.transform([](int x) { return x + 1; }).and_then(half).value() == 5);
+  CHECK(std::string(good.and_then(half).error().what()) == "it is odd");
+  CHECK(good.or_else([](const mobula::Error&) { return mobula::Result<int>(-1); }).value() == 9);
+  CHECK(bad.transform(text).error().code() == mobula::ErrorCode::kTaskError);
+  CHECK_THROWS_AS(bad.and_then(half).value(), mobula::TaskError);  // in its own type still
+  CHECK(bad.or_else([](const mobula::Error&) { return mobula::Result<int>(-1); }).value() == -1);
+  CHECK_FALSE(bad.transform([](int) {}).has_value());
+
+  mobula::Result<std::unique_ptr<int>> owner(std::make_unique<int>(7));
+  CHECK(std::move(owner).transform([](std::unique_ptr<int> p) { return *p; }).value() == 7);
+}
+
 TEST_CASE("get with a timeout throws when the time is over, and not before" * needs_workers()) {
   Scratch scratch;
   const Ref<int> late = remote<objects::gated>(scratch.file("gate"), 42);
@@ -184,6 +208,7 @@ TEST_CASE("wait parts the refs by readiness and keeps their order" * needs_worke
 
   CHECK(ready == std::vector{b, a});
   CHECK(pending == std::vector{slow});
+  CHECK(mobula::wait(std::vector{slow, b}, {.fetch_local = false}).ready == std::vector{b});
   open_gate(gate);
   auto [all, none] = mobula::wait(std::vector{slow, b, a}, {.num_returns = 3});
   CHECK(all == std::vector{slow, b, a});
@@ -357,6 +382,19 @@ TEST_CASE("a buffer is written in the store itself, and is an object once sealed
   CHECK(view[0] == std::byte{42});
   CHECK(view[view.size() - 1] == std::byte{42});
   CHECK_THROWS_AS(buffer.seal(), mobula::Error);  // only once
+}
+
+TEST_CASE("sealing a buffer copies nothing: it takes its memory once, before and after") {
+  const auto used = [] { return mobula::memory_report().store.used; };
+  const std::uint64_t before = used();
+  mobula::Buffer buffer = mobula::create_buffer(32 << 20);
+  const std::uint64_t open = used();
+  CHECK(open >= before + (32 << 20));
+
+  const Ref<mobula::Buffer> ref = buffer.seal();
+  const auto view = mobula::get_view(ref);
+
+  CHECK(used() == open);
 }
 
 TEST_CASE("a buffer that is never sealed gives its memory back") {
