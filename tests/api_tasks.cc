@@ -8,9 +8,12 @@
 #include <chrono>
 #include <map>
 #include <numeric>
+#include <set>
 #include <string>
 #include <thread>
 #include <tuple>
+#include <type_traits>
+#include <unordered_set>
 #include <vector>
 
 #include "support/scratch.h"
@@ -211,6 +214,25 @@ TEST_CASE("a task returns refs, alone, in vectors and in structs") {
   CHECK(mobula::get(remote<tasks::total>(remote<tasks::order_of>(8))) == "tea 12 you");
 }
 
+TEST_CASE("a Ref is a value: it can be copied, compared, hashed, and be empty") {
+  struct Base {};
+  struct Derived : Base {};
+  static_assert(std::is_copy_constructible_v<Ref<int>> && std::is_copy_assignable_v<Ref<int>>);
+  static_assert(!std::is_convertible_v<Ref<Derived>, Ref<Base>>);
+  static_assert(!std::is_convertible_v<Ref<int>, Ref<long>>);
+
+  const Ref<int> a = mobula::put(1);
+  const Ref<int> b = mobula::put(1);
+  const Ref<int> copy = a;
+  CHECK(copy == a);
+  CHECK(a != b);  // of another object, though the value is equal
+  CHECK(std::unordered_set<Ref<int>>{a, b, copy, Ref<int>{}}.size() == 3);
+  CHECK(std::set<Ref<int>>{a, b, copy}.size() == 2);
+  CHECK(a);
+  CHECK_FALSE(Ref<int>{});
+  CHECK(Ref<int>{} == Ref<int>{});
+}
+
 TEST_CASE("a parameter Ref<T> gets the ref, and not the value") {
   const Ref<int> ref = remote<tasks::square>(3);
 
@@ -310,6 +332,19 @@ TEST_CASE("the resources of the node are told, all of them and those not held" *
   }));
 }
 
+TEST_CASE("a task holds the GPUs and the memory that it asks for") {
+  const std::map<std::string, double> all = mobula::cluster_resources();
+  CHECK(all.at("GPU") == 1);
+  CHECK(all.at("memory") > 64 << 20);
+
+  const auto seen =
+      mobula::get(remote<tasks::look>.with({.num_cpus = 1, .num_gpus = 0.5, .memory = 64 << 20})());
+
+  CHECK(seen.resources.at("GPU") == 0.5);
+  CHECK(seen.resources.at("memory") == 64 << 20);
+  CHECK(mobula::get(remote<tasks::look>()).resources.count("GPU") == 0);
+}
+
 TEST_CASE("two tasks that want one lamp do not hold it together") {
   Scratch scratch;
   const std::string light = scratch.file("light");
@@ -391,6 +426,9 @@ TEST_CASE("fifty thousand tasks are in flight at once") {
 }
 
 int main(int argc, char** argv) {
-  return mobula::test::run_in_session(
-      argc, argv, {.num_cpus = 2, .resources = {{"lamp", 1}}, .object_store_memory = 512ULL << 20});
+  return mobula::test::run_in_session(argc, argv,
+                                      {.num_cpus = 2,
+                                       .num_gpus = 1,
+                                       .resources = {{"lamp", 1}},
+                                       .object_store_memory = 512ULL << 20});
 }
