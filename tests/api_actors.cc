@@ -143,6 +143,18 @@ struct CountsBirths {
 };
 
 int square(int x) { return x * x; }
+
+class Keeper {
+ public:
+  Keeper(std::string text, Ref<int> later, int more)
+      : text_(std::move(text)), later_(std::move(later)), more_(more) {}
+  int sum() const { return static_cast<int>(text_.size()) + mobula::get(later_) + more_; }
+
+ private:
+  std::string text_;
+  Ref<int> later_;
+  int more_;
+};
 int gated(std::string gate, int value) {
   wait_at_gate(gate);
   return value;
@@ -213,6 +225,15 @@ TEST_CASE("the constructor's arguments are values or Refs, also of an aggregate"
   CHECK(mobula::get(counter.call<&Counter::value>()) == 16);
   CHECK(mobula::get(plain.call<&Plain::show>()) == "7seven");
   CHECK(mobula::get(empty.call<&Plain::show>()) == "0");
+}
+
+TEST_CASE("a constructor that takes a Ref gets the Ref, beside others that get values") {
+  const Ref<int> value = remote<square>(3);
+  const Ref<std::string> text = mobula::put(std::string("four"));
+
+  const auto keeper = actor<Keeper>(text, value, 5);
+
+  CHECK(mobula::get(keeper.call<&Keeper::sum>()) == 4 + 9 + 5);
 }
 
 TEST_CASE("a call that waits holds back none of another task in its thread") {

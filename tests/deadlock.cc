@@ -87,7 +87,39 @@ struct Clerk {
     }
   }
   int waits_for(const std::vector<Ref<int>>& refs) { return mobula::get(refs[0]); }
+
+  static int sum_of(mobula::StreamRef<int> items) {
+    int sum = 0;
+    for (const int item : items) sum += item;
+    return sum;
+  }
+  void counts(mobula::Sink<int>& out, int n) {
+    for (int i = 0; i < n; ++i) out.push(i);
+  }
+  // Asks somebody for each of its items.
+  void asks_for_each(mobula::Sink<int>& out, int n) {
+    for (int i = 0; i < n; ++i) out.push(mobula::get(other.call<&Clerk::one>()));
+  }
+  int reads_own() { return sum_of(self.call<&Clerk::counts>(3)); }
+  int reads_who_asks_back() { return sum_of(other.call<&Clerk::asks_for_each>(3)); }
+  int reads_a_task_that_asks_back() { return sum_of(remote<asks_as_stream>(self)); }
+  static void asks_as_stream(mobula::Sink<int>& out, const ActorHandle<Clerk>& clerk) {
+    out.push(5);
+    out.push(mobula::get(clerk.call<&Clerk::one>()));
+  }
+  int reads(mobula::StreamRef<int> items) { return sum_of(items); }
+  int reads_with_patience(mobula::StreamRef<int> items) {
+    while (!items.try_next(300ms)) {
+    }
+    return 1;
+  }
 };
+void slow_items(mobula::Sink<int>& out, const ActorHandle<Clerk>& clerk, int n) {
+  for (int i = 0; i < n; ++i) {
+    std::this_thread::sleep_for(20ms);
+    out.push(mobula::get(clerk.call<&Clerk::one>()));
+  }
+}
 
 int asks(const ActorHandle<Clerk>& clerk) { return mobula::get(clerk.call<&Clerk::one>()); }
 
@@ -161,6 +193,14 @@ TEST_CASE("whatever the way back to the actor is, it is found") {
             [](const auto& a) { return a.template call<&Clerk::by_argument>(); }, "by_argument"},
         Row{"a call that holds back another", 2,
             [](const auto& a) { return a.template call<&Clerk::by_held_call>(); }, "by_held_call"},
+        Row{"a stream of its own", 1,
+            [](const auto& a) { return a.template call<&Clerk::reads_own>(); }, "reads_own"},
+        Row{"a stream of who asks back", 2,
+            [](const auto& a) { return a.template call<&Clerk::reads_who_asks_back>(); },
+            "asks_for_each -> actor "},
+        Row{"a stream of a task that asks back", 1,
+            [](const auto& a) { return a.template call<&Clerk::reads_a_task_that_asks_back>(); },
+            "asks_as_stream"},
         Row{"either of two calls", 1,
             [](const auto& a) { return a.template call<&Clerk::either_of_two>(); }, ""},
         Row{"a call, and a task that ends", 1,
@@ -221,6 +261,20 @@ TEST_CASE("who waits with a timeout, for any of several, or for long only, is no
 
   CHECK(mobula::get(held, kLong) == 3);
   CHECK(mobula::get(behind, kLong) == 1);
+}
+
+TEST_CASE("a reader whose producer still makes items is not disturbed") {
+  const auto clerks = circle_of(3);
+  // The items are slow, and their producer waits for another actor again and again.
+  const mobula::StreamRef<int> items = remote<slow_items>(clerks[1], 30);
+  const Ref<int> sum = clerks[0].call<&Clerk::reads>(items);
+  const Ref<int> behind = clerks[2].call<&Clerk::asks_back>();  // waits for the reader
+
+  CHECK(mobula::get(sum, kLong) == 30);
+  CHECK(mobula::get(behind, kLong) == 1);
+  // Who gives up after a while is in no circle: the stream of its own begins afterwards.
+  CHECK(mobula::get(clerks[0].call<&Clerk::reads_with_patience>(clerks[0].call<&Clerk::counts>(1)),
+                    kLong) == 1);
 }
 
 int main(int argc, char** argv) {

@@ -9,6 +9,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "support/processes.h"
@@ -246,6 +247,25 @@ TEST_CASE("whatever is thrown arrives, with the words that it has") {
     }
   }
   CHECK(node_works());
+}
+
+TEST_CASE("all errors are Errors") {
+  using namespace mobula;
+  const auto is_error = []<class... E>(std::type_identity<E>...) {
+    return (std::is_base_of_v<Error, E> && ...);
+  };
+  static_assert(is_error(
+      std::type_identity<TaskError>{}, std::type_identity<WorkerCrashedError>{},
+      std::type_identity<ActorDiedError>{}, std::type_identity<ActorUnavailableError>{},
+      std::type_identity<TaskCancelledError>{}, std::type_identity<ObjectLostError>{},
+      std::type_identity<ReconstructionFailedError>{}, std::type_identity<GetTimeoutError>{},
+      std::type_identity<ObjectStoreFullError>{}, std::type_identity<OutOfMemoryError>{},
+      std::type_identity<OutOfDiskError>{}, std::type_identity<UnschedulableError>{},
+      std::type_identity<FunctionNotFoundError>{}, std::type_identity<NodeDiedError>{},
+      std::type_identity<ActorDeadlockError>{}, std::type_identity<AuthenticationError>{},
+      std::type_identity<VersionMismatchError>{}, std::type_identity<PendingCallsLimitError>{}));
+  static_assert(std::is_base_of_v<std::exception, Error>);
+  CHECK_THROWS_AS(mobula::get(remote<faulty::throw_int>(7)), Error);
 }
 
 TEST_CASE("rethrow_cause throws the cause in its own type where that is known here") {

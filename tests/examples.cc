@@ -70,19 +70,25 @@ TEST_CASE("monte_carlo_pi comes near pi, and gives the same for the same seed") 
   CHECK(numbers_after(other.output, "pi = ") != pi);
 }
 
-TEST_CASE("parameter_server's loss falls to that of a perfect model") {
-  const Run server = run("parameter_server", {"--iterations", "20", "--rows", "5000"});
+TEST_CASE("parameter_server's loss falls to that of a perfect model, and no worker runs away") {
+  const Run server = run("parameter_server", {"--workers", "4", "--steps", "30", "--ahead", "2",
+                                              "--rows", "2000", "--features", "8"});
 
   INFO(server.output);
   CHECK(server.code == 0);
+  const auto updates = numbers_after(server.output, "after ");
   const auto losses = numbers_after(server.output, "loss ");
-  REQUIRE(losses.size() >= 20);
-  for (std::size_t i = 1; i < 10; ++i) CHECK(losses[i] < losses[i - 1]);
+  REQUIRE(updates.size() == 31);  // before the first step, and after each fourth
+  CHECK(updates.back() == 120);
   CHECK(losses[0] > 1);
-  CHECK(losses[19] < 0.02);  // 0.01 is the noise of the data
+  CHECK(losses[15] < losses[0] / 10);
+  CHECK(losses[30] < 0.02);  // 0.01 is the noise of the data
   const auto worst = numbers_after(server.output, "the worst weight is ");
   REQUIRE(worst.size() == 1);
-  CHECK(worst[0] < 0.02);
+  CHECK(worst[0] < 0.05);
+  const auto apart = numbers_after(server.output, "at most ");
+  REQUIRE(apart.size() == 1);
+  CHECK(apart[0] <= 3);  // two ahead, and the step that it may begin
 }
 
 TEST_CASE("work_queue finds a number, and its producer is never far ahead") {

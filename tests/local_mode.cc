@@ -6,12 +6,15 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "support/processes.h"
+#include "support/scratch.h"
 
 using namespace std::chrono_literals;
 using mobula::actor;
@@ -92,6 +95,7 @@ struct Loop {
     told.push_back("count");
     return ++calls;
   }
+  int read_own() { return *self.call<&Loop::count_up>(3).next(); }
   int wait_for_self() { return mobula::get(self.call<&Loop::count>()); }
   int wait_for_a_task() { return mobula::get(remote<Loop::ask>(self)); }
   static int ask(const ActorHandle<Loop>& loop) { return mobula::get(loop.call<&Loop::count>()); }
@@ -135,6 +139,35 @@ ActorHandle<Loop> make_loop() {
   loop.call<&Loop::know>(loop);
   return loop;
 }
+
+struct Seen {
+  std::string colour;
+  std::string folder;
+  bool operator==(const Seen&) const = default;
+};
+Seen look() {
+  const char* colour = ::getenv("MOBULA_TEST_COLOUR");
+  return {colour ? colour : "", std::filesystem::current_path().string()};
+}
+Seen look_by_task() { return mobula::get(remote<look>()); }
+Seen look_after(int) { return look(); }
+struct Box {
+  mobula::Reply<int> waiting;
+  void receive(mobula::Reply<int> reply) { waiting = std::move(reply); }
+  void send(int x) { waiting.set(x); }
+};
+void send_to(const ActorHandle<Box>& box) { mobula::get(box.call<&Box::send>(1)); }
+std::vector<Seen> look_here_and_there(const mobula::RuntimeEnv& there) {
+  const Seen before = look();
+  const Seen elsewhere = mobula::get(remote<look>.with({.runtime_env = there})());
+  return {before, elsewhere, look()};
+}
+struct Looker {
+  Seen first = look();
+  Seen at_first() const { return first; }
+  Seen now() const { return look(); }
+  Seen by_task() const { return look_by_task(); }
+};
 
 struct Leaver {
   ~Leaver() { told.push_back("left"); }
@@ -316,6 +349,48 @@ TEST_CASE("a stream has a thread of its own beside its reader") {
   for (int i = 1; i <= 5'000; ++i) REQUIRE(*counted.next(20s) == i);
   counted.stop();
   CHECK(mobula::get(loop.call<&Loop::count>(), 20s) > 5'000);
+  what_was_told();
+}
+
+TEST_CASE("an actor that reads a stream of its own is told so at once, and goes on") {
+  const auto loop = make_loop();
+
+  CHECK_THROWS_WITH_AS(mobula::get(loop.call<&Loop::read_own>()),
+                       doctest::Contains("can never run"), mobula::TaskError);
+  CHECK(mobula::get(loop.call<&Loop::count>()) == 1);
+  what_was_told();
+}
+
+TEST_CASE("tasks and actors find the environment that they were given, and leave none behind") {
+  const mobula::test::Scratch scratch;
+  const std::string there = std::filesystem::canonical(scratch.path()).string();
+  const std::string here = std::filesystem::current_path().string();
+  const mobula::RuntimeEnv green{.env_vars = {{"MOBULA_TEST_COLOUR", "green"}}};
+  const mobula::RuntimeEnv elsewhere{.env_vars = {{"MOBULA_TEST_COLOUR", "red"}, {"HOME", "/no"}},
+                                     .working_dir = scratch.path().string()};
+  const std::string home = ::getenv("HOME") ? ::getenv("HOME") : "";
+  const auto look_there = remote<look>.with({.runtime_env = elsewhere});
+
+  CHECK(mobula::get(look_there()) == Seen{"red", there});
+  CHECK(look() == Seen{"", here});
+  CHECK((::getenv("HOME") ? ::getenv("HOME") : "") == home);
+  CHECK(mobula::get(remote<look>()) == Seen{"", here});
+  // What a task submits is in its environment, unless it gives another one.
+  CHECK(mobula::get(remote<look_by_task>.with({.runtime_env = green})()) == Seen{"green", here});
+  const auto both =
+      mobula::get(remote<look_here_and_there>.with({.runtime_env = green})(elsewhere));
+  CHECK(both == std::vector{Seen{"green", here}, Seen{"red", there}, Seen{"green", here}});
+  // One that was submitted elsewhere is not, though a task lets it go on.
+  const auto box = mobula::actor<Box>();
+  const Ref<Seen> late = remote<look_after>(box.call<&Box::receive>());
+  mobula::get(remote<send_to>.with({.runtime_env = green})(box));
+  CHECK(mobula::get(late) == Seen{"", here});
+
+  const auto actor = mobula::actor<Looker>.with({.runtime_env = green})();
+  CHECK(mobula::get(actor.call<&Looker::at_first>()) == Seen{"green", here});
+  CHECK(mobula::get(actor.call<&Looker::now>()) == Seen{"green", here});
+  CHECK(mobula::get(actor.call<&Looker::by_task>()) == Seen{"green", here});
+  CHECK(look() == Seen{"", here});
   what_was_told();
 }
 

@@ -171,6 +171,10 @@ const std::map<std::string, Case> kCases = {
      [](int argc, char** argv) {
        const mobula::Session session(argc, argv, {.num_cpus = 1, .log_to_driver = false});
        mobula::get(remote<steps>(50, 10));
+       mobula::get(remote<[] {
+         std::puts("a task's own words");
+         mobula::log("and its line");
+       }>());
        return 0;
      }},
     {"progress_slow",
@@ -374,8 +378,11 @@ TEST_CASE("a long progress is said every few seconds") {
   CHECK(lines_with(output, " left").size() >= 1);
 }
 
-TEST_CASE("log_to_driver = false shows no progress") {
-  CHECK(lines_with(output_of("progress_quiet"), "steps").empty());
+TEST_CASE("log_to_driver = false shows neither progress nor what tasks print") {
+  const std::string output = output_of("progress_quiet");
+  CHECK(lines_with(output, "steps").empty());
+  CHECK(lines_with(output, "own words").empty());
+  CHECK(lines_with(output, "and its line").empty());
 }
 
 TEST_CASE("what a killed attempt had done is not counted twice") {

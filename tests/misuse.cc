@@ -4,6 +4,10 @@
 // is a program of its own: this one, started anew with the name of the case.
 #include "support/scenario.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -95,8 +99,35 @@ int no_session(int, char**) {
   HOLDS(throws<Error>([] { mobula::available_resources(); }));
   HOLDS(throws<Error>([] { mobula::nodes(); }));
   HOLDS(throws<Error>([] { mobula::this_task(); }));
+  HOLDS(throws<Error>([] { mobula::memory_report(); }));
+  HOLDS(throws<Error>([] { mobula::metrics(); }));
+  HOLDS(throws<Error>([] { mobula::get_actor<Counter>("nobody"); }));
+  HOLDS(throws<Error>([] { mobula::list_named_actors(); }));
+  HOLDS(throws<Error>([] { mobula::exit_actor(); }));
+  HOLDS(throws<Error>([] { mobula::checkpoint(); }));
+  HOLDS(throws<Error>([] { mobula::call_after(0ms, [] {}); }));
+  HOLDS(throws<Error>([] { mobula::then(Ref<int>{}, [](const mobula::Result<int>&) {}); }));
+  HOLDS(throws<Error>([] { mobula::cancel(Ref<int>{}); }));
+  HOLDS(throws<Error>([] { mobula::StreamRef<int>().next(); }));
   mobula::shutdown();  // nothing to do
   mobula::shutdown();
+  return 0;
+}
+
+// Two functions that could not be told apart end the program while it starts, since the second one
+// to be registered is refused.
+int same_key(int, char**) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    mobula::detail::register_function("int meant_twice(int)", "a.cc", "meant_twice",
+                                      [](mobula::detail::Execution&) {});
+    mobula::detail::register_function("int meant_twice(int)", "b.cc", "meant_twice",
+                                      [](mobula::detail::Execution&) { std::abort(); });
+    ::_exit(0);
+  }
+  int status = 0;
+  HOLDS(::waitpid(child, &status, 0) == child);
+  HOLDS(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
   return 0;
 }
 
@@ -317,6 +348,7 @@ int store_full(int argc, char** argv) {
 
 const std::map<std::string_view, int (*)(int, char**)> kCases{
     {"no_session", no_session},
+    {"same_key", same_key},
     {"second_session", second_session},
     {"after_shutdown", after_shutdown},
     {"ref_of_ended_session", ref_of_ended_session},
@@ -347,6 +379,9 @@ void check_case(const std::string& name) {
 using misuse::check_case;
 
 TEST_CASE("calls outside of a session throw Error") { check_case("no_session"); }
+TEST_CASE("functions that could not be told apart end the program when it starts") {
+  check_case("same_key");
+}
 TEST_CASE("a process has one session at a time") { check_case("second_session"); }
 TEST_CASE("after shutdown everything throws Error, and nothing crashes") {
   check_case("after_shutdown");

@@ -51,6 +51,16 @@ int needs_desk(int n) {
   return mobula::get(remote<needs_lamp>.with({.resources = {{"lamp", 1}}})(n - 1)) + 1;
 }
 
+void shines(mobula::Sink<int>& out, int n) {
+  for (int i = 0; i < n; ++i) out.push(i);
+}
+int reads_by_lamplight(int n) {
+  int sum = 0;
+  for (const int i : remote<shines>.with({.resources = {{"lamp", 1}}, .max_unread = 1})(n))
+    sum += i;
+  return sum;
+}
+
 int fib(int n) {
   if (n < 2) return n;
   const Ref<int> a = remote<fib>(n - 1);
@@ -116,6 +126,12 @@ TEST_CASE("who waits for a task that needs what he holds lends it") {
   const int levels = scaled(30, 6);
   CHECK(mobula::get(remote<needs_lamp>.with({.resources = {{"lamp", 1}}})(levels), kLong) ==
         levels);
+  CHECK(all_is_free());
+}
+
+TEST_CASE("who reads a stream whose producer needs what he holds lends it") {
+  const auto reader = remote<reads_by_lamplight>.with({.resources = {{"lamp", 1}}});
+  CHECK(mobula::get(reader(20), kLong) == 190);
   CHECK(all_is_free());
 }
 

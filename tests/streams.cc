@@ -443,6 +443,33 @@ TEST_CASE("nothing is left of streams that nobody has read to their end") {
   CHECK(nothing_is_stored());
 }
 
+TEST_CASE("memory_report tells what of a stream nobody has read") {
+  const auto unread = [](const std::string& maker) {
+    for (const auto& origin : mobula::memory_report().origins) {
+      if (origin.is_item && origin.name.find(maker) != std::string::npos) return origin;
+    }
+    return mobula::MemoryReport::Origin{};
+  };
+  auto large = remote<blocks>.with({.max_unread = 3})(5, std::size_t{1 << 16});
+  auto small = remote<numbers>.with({.max_unread = 10})(20);
+
+  CHECK(eventually(20s, [&] { return unread("blocks").count == 3; }));
+  CHECK(unread("blocks").bytes >= 3 << 18);
+  CHECK(eventually(20s, [&] { return unread("numbers").count == 10; }));
+  CHECK(unread("numbers").bytes == 10 * sizeof(int));
+  const mobula::MemoryReport report = mobula::memory_report();
+  REQUIRE(!report.largest.empty());
+  CHECK(report.largest[0].is_item);
+  CHECK(report.largest[0].size >= 1 << 18);
+  CHECK(report.largest[0].holders >= 1);
+  CHECK(report.text().find("items") != std::string::npos);
+
+  CHECK(rest_of(large).size() == 5);
+  CHECK(rest_of(small).size() == 20);
+  CHECK(unread("blocks").count == 0);
+  CHECK(unread("numbers").count == 0);
+}
+
 TEST_CASE("many streams at once keep apart") {
   std::vector<StreamRef<int>> all;
   for (int i = 0; i < 30; ++i) all.push_back(remote<numbers>.with({.num_cpus = 0})(i));

@@ -7,53 +7,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <random>
-#include <string>
-#include <string_view>
 #include <vector>
 
+#include "number_options.h"
+
 namespace {
-
-struct Options {
-  long tasks = 64;
-  long samples = 1'000'000;  // a task
-  long seed = 1;
-};
-
-constexpr const char* kHelp =
-    "monte_carlo_pi [--tasks N] [--samples N] [--seed N]\n"
-    "  --tasks N    tasks that throw darts (64)\n"
-    "  --samples N  darts of each task (1000000)\n"
-    "  --seed N     same seed, same estimate (1)\n";
-
-[[noreturn]] void refuse(const std::string& why) {
-  std::fprintf(stderr, "monte_carlo_pi: %s\n%s", why.c_str(), kHelp);
-  std::exit(2);
-}
-
-Options parse(int argc, char** argv) {
-  Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view name = argv[i];
-    if (name == "--help" || name == "-h") {
-      std::fputs(kHelp, stdout);
-      std::exit(0);
-    }
-    long* value = name == "--tasks"     ? &options.tasks
-                  : name == "--samples" ? &options.samples
-                  : name == "--seed"    ? &options.seed
-                                        : nullptr;
-    if (!value) refuse("unknown option " + std::string(name));
-    if (++i == argc) refuse(std::string(name) + " needs a number");
-    char* end = nullptr;
-    *value = std::strtol(argv[i], &end, 10);
-    if (*end != 0 || end == argv[i]) refuse(std::string(argv[i]) + " is no number");
-  }
-  if (options.tasks < 1 || options.samples < 1)
-    refuse("at least one task and one sample are needed");
-  return options;
-}
 
 class Progress {
  public:
@@ -97,14 +56,20 @@ double pi_of(long inside, long samples) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse(argc, argv);
+  long tasks = 64;
+  long samples = 1'000'000;
+  long seed = 1;
+  parse_numbers(argc, argv,
+                {{"--tasks", &tasks, 1, "tasks that throw darts"},
+                 {"--samples", &samples, 1, "darts of each task"},
+                 {"--seed", &seed, 0, "same seed, same estimate"}});
   const mobula::Session session(argc, argv);
   const auto start = std::chrono::steady_clock::now();
 
-  const auto progress = mobula::actor<Progress>(options.tasks);
+  const auto progress = mobula::actor<Progress>(tasks);
   std::vector<mobula::Ref<long>> darts;
-  for (long task = 0; task < options.tasks; ++task) {
-    darts.push_back(mobula::remote<throw_darts>(options.seed, task, options.samples, progress));
+  for (long task = 0; task < tasks; ++task) {
+    darts.push_back(mobula::remote<throw_darts>(seed, task, samples, progress));
   }
 
   // Tasks report when they end; who wants to know asks the actor, and nobody waits for that.
@@ -123,11 +88,11 @@ int main(int argc, char** argv) {
 
   long inside = 0;
   for (const long hits : mobula::get(darts)) inside += hits;
-  const double samples = static_cast<double>(options.tasks) * static_cast<double>(options.samples);
-  const double pi = pi_of(inside, options.tasks * options.samples);
+  const double darts_thrown = static_cast<double>(tasks) * static_cast<double>(samples);
+  const double pi = pi_of(inside, tasks * samples);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::printf("pi = %.6f, %.6f away, standard error %.6f; %.0f million darts a second\n", pi,
-              std::abs(pi - std::acos(-1.0)), 4 * std::sqrt(pi / 4 * (1 - pi / 4) / samples),
-              samples / seconds / 1e6);
+              std::abs(pi - std::acos(-1.0)), 4 * std::sqrt(pi / 4 * (1 - pi / 4) / darts_thrown),
+              darts_thrown / seconds / 1e6);
 }

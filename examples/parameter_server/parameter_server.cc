@@ -1,67 +1,31 @@
-// A parameter server: an actor keeps the weights of a linear model, tasks compute gradients.
+// An asynchronous parameter server: an actor keeps the weights of a linear model, and workers
+// improve them, each at its own pace.
 //
-// The data lies in the object store in shards, which the tasks read in place. In each iteration
-// one task a shard computes the gradient for the newest weights, and the server applies them in
-// the order of the shards: the same seed gives the same losses for any number of workers.
+// A worker asks for the weights, computes the gradient of its shard, which it reads in place, and
+// sends it; whatever gradient comes is applied at once. The shards are of different sizes, so some
+// workers are faster. Who is too far ahead of the slowest one gets its answer later: its question
+// is a Reply that the server keeps, while it goes on with the others. How good the weights are is
+// computed by tasks beside all this; their results come back to the server by then(), as its
+// answers come to the workers. No thread waits for anything.
 #include <mobula/mobula.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
-#include <cstdlib>
+#include <numeric>
 #include <random>
 #include <span>
-#include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
+
+#include "number_options.h"
 
 namespace {
 
-struct Options {
-  long iterations = 30;
-  long shards = 8;
-  long rows = 20'000;  // a shard
-  long features = 16;
-  long seed = 1;
-};
+using Weights = std::vector<double>;
 
-constexpr const char* kHelp =
-    "parameter_server [--iterations N] [--shards N] [--rows N] [--features N] [--seed N]\n"
-    "  --iterations N  steps of gradient descent (30)\n"
-    "  --shards N      parts of the data, one task each in every step (8)\n"
-    "  --rows N        samples in each part (20000)\n"
-    "  --features N    weights of the model (16)\n"
-    "  --seed N        same seed, same losses (1)\n";
-
-[[noreturn]] void refuse(const std::string& why) {
-  std::fprintf(stderr, "parameter_server: %s\n%s", why.c_str(), kHelp);
-  std::exit(2);
-}
-
-Options parse(int argc, char** argv) {
-  Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view name = argv[i];
-    if (name == "--help" || name == "-h") {
-      std::fputs(kHelp, stdout);
-      std::exit(0);
-    }
-    long* value = name == "--iterations" ? &options.iterations
-                  : name == "--shards"   ? &options.shards
-                  : name == "--rows"     ? &options.rows
-                  : name == "--features" ? &options.features
-                  : name == "--seed"     ? &options.seed
-                                         : nullptr;
-    if (!value) refuse("unknown option " + std::string(name));
-    if (++i == argc) refuse(std::string(name) + " needs a number");
-    char* end = nullptr;
-    *value = std::strtol(argv[i], &end, 10);
-    if (*end != 0 || end == argv[i]) refuse(std::string(argv[i]) + " is no number");
-  }
-  if (options.iterations < 1 || options.shards < 1 || options.rows < 1 || options.features < 1) {
-    refuse("iterations, shards, rows and features are at least 1");
-  }
-  return options;
-}
-
+constexpr double kRate = 0.2;  // of a round in which each worker makes one step
 constexpr double kNoise = 0.1;
 
 std::vector<double> true_weights(long seed, long features) {
@@ -90,78 +54,193 @@ std::vector<double> make_shard(long seed, long shard, long rows, std::span<const
   return data;
 }
 
-// Sums over the shard: the gradient, then the squared error, then the number of rows.
-std::vector<double> gradient(std::span<const double> shard, std::span<const double> weights) {
-  const std::size_t features = weights.size();
-  std::vector<double> sums(features + 2);
-  for (std::size_t at = 0; at < shard.size(); at += features + 1) {
+// Calls fn with each row, which begins with its features, and how far the weights are off there.
+template <class F>
+void for_each_error(std::span<const double> shard, const Weights& weights, const F& fn) {
+  for (std::size_t at = 0; at < shard.size(); at += weights.size() + 1) {
     const double* row = shard.data() + at;
-    double error = -row[features];
-    for (std::size_t i = 0; i < features; ++i) error += weights[i] * row[i];
-    for (std::size_t i = 0; i < features; ++i) sums[i] += error * row[i];
-    sums[features] += error * error;
+    fn(row, std::inner_product(weights.begin(), weights.end(), row, -row[weights.size()]));
   }
-  sums[features + 1] = static_cast<double>(shard.size() / (features + 1));
-  return sums;
 }
+double rows_of(std::span<const double> shard, const Weights& weights) {
+  return static_cast<double>(shard.size() / (weights.size() + 1));
+}
+
+Weights gradient(std::span<const double> shard, const Weights& weights) {
+  Weights mean(weights.size());
+  const double rows = rows_of(shard, weights);
+  for_each_error(shard, weights, [&](const double* row, double error) {
+    for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += error * row[i] / rows;
+  });
+  return mean;
+}
+
+double mean_squared_error(std::span<const double> shard, const Weights& weights) {
+  double sum = 0;
+  for_each_error(shard, weights, [&](const double*, double error) { sum += error * error; });
+  return sum / rows_of(shard, weights);
+}
+
+struct Loss {
+  long updates = 0;
+  double value = 0;
+};
+
+struct Report {
+  Weights weights;
+  std::vector<Loss> losses;  // in the order of the updates
+  long apart = 0;  // steps, between the first and the last worker, at the most
+  long held_back = 0;  // answers that had to wait
+};
 
 class Server {
  public:
-  explicit Server(long features)
-      : weights_(static_cast<std::size_t>(features)), sums_(weights_.size() + 2) {}
-
-  const std::vector<double>& weights() const { return weights_; }
-
-  void add(const std::vector<double>& sums) {
-    for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += sums[i];
+  Server(long features, long workers, long ahead, mobula::Ref<std::vector<double>> test_data)
+      : weights_(static_cast<std::size_t>(features)),
+        steps_(static_cast<std::size_t>(workers)),
+        ahead_(ahead),
+        test_data_(std::move(test_data)) {
+    evaluate();
   }
-  // One step down the mean gradient; the mean squared error before it.
-  double step(double rate) {
-    const std::size_t features = weights_.size();
-    const double rows = sums_[features + 1];
-    const double loss = sums_[features] / rows;
-    for (std::size_t i = 0; i < features; ++i) weights_[i] -= rate * sums_[i] / rows;
-    sums_.assign(sums_.size(), 0);
-    return loss;
+
+  // The newest weights, as soon as the worker is at most `ahead` steps before the slowest one.
+  void weights(mobula::Reply<Weights> reply, std::size_t worker) {
+    if (!may_go_on(worker)) ++report_.held_back;
+    questions_.push_back({worker, std::move(reply)});
+    answer_those_who_may_go_on();
+  }
+
+  void apply(std::size_t worker, const Weights& gradient) {
+    const double rate = kRate / static_cast<double>(steps_.size());
+    for (std::size_t i = 0; i < weights_.size(); ++i) weights_[i] -= rate * gradient[i];
+    ++steps_[worker];
+    const auto [last, first] = std::minmax_element(steps_.begin(), steps_.end());
+    report_.apart = std::max(report_.apart, *first - *last);
+    if (++updates_ % static_cast<long>(steps_.size()) == 0) evaluate();
+    answer_those_who_may_go_on();
+  }
+
+  // Answered when all that was begun is done.
+  void report(mobula::Reply<Report> reply) {
+    asked_for_report_ = std::move(reply);
+    report_if_done();
   }
 
  private:
-  std::vector<double> weights_;
-  std::vector<double> sums_;  // of this step's gradients
+  struct Question {
+    std::size_t worker;
+    mobula::Reply<Weights> reply;
+  };
+
+  bool may_go_on(std::size_t worker) const {
+    return steps_[worker] - *std::min_element(steps_.begin(), steps_.end()) <= ahead_;
+  }
+
+  void answer_those_who_may_go_on() {
+    for (Question& question : questions_)
+      if (may_go_on(question.worker)) question.reply.set(weights_);
+    std::erase_if(questions_, [](const Question& question) { return !question.reply; });
+  }
+
+  // The task gets the weights of now; nobody waits for it, and updates go on.
+  void evaluate() {
+    ++evaluations_;
+    mobula::then(mobula::remote<mean_squared_error>(test_data_, weights_),
+                 [this, updates = updates_](const mobula::Result<double>& loss) {
+                   --evaluations_;
+                   if (loss) report_.losses.push_back({updates, *loss});
+                   report_if_done();
+                 });
+  }
+
+  void report_if_done() {
+    if (!asked_for_report_ || evaluations_ != 0) return;
+    report_.weights = weights_;
+    std::sort(report_.losses.begin(), report_.losses.end(),
+              [](const Loss& a, const Loss& b) { return a.updates < b.updates; });
+    asked_for_report_.set(report_);
+  }
+
+  Weights weights_;
+  std::vector<long> steps_;  // that each worker has made
+  long ahead_;
+  long updates_ = 0;
+  std::vector<Question> questions_;  // not answered yet
+  mobula::Ref<std::vector<double>> test_data_;
+  int evaluations_ = 0;  // under way
+  Report report_;
+  mobula::Reply<Report> asked_for_report_;
+};
+
+// Makes its steps one after the other and waits nowhere: each goes on when the server has answered.
+class Worker {
+ public:
+  Worker(mobula::ActorHandle<Server> server, std::size_t number,
+         const mobula::Ref<std::vector<double>>& shard)
+      : server_(std::move(server)), number_(number), shard_(mobula::get_view(shard)) {}
+
+  void train(mobula::Reply<void> done, long steps) {
+    done_ = std::move(done);
+    steps_left_ = steps;
+    step();
+  }
+
+ private:
+  void step() {
+    if (steps_left_-- == 0) return done_.set();
+    mobula::then(server_.call<&Server::weights>(number_),
+                 [this](const mobula::Result<Weights>& weights) {
+                   if (!weights) return done_.fail(weights.exception());
+                   server_.call<&Server::apply>(number_, gradient(shard_, *weights));
+                   step();
+                 });
+  }
+
+  mobula::ActorHandle<Server> server_;
+  std::size_t number_;
+  mobula::View<double> shard_;  // read where it lies
+  long steps_left_ = 0;
+  mobula::Reply<void> done_;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse(argc, argv);
+  long workers = 8;
+  long steps = 40;
+  long ahead = 2;
+  long rows = 10'000;
+  long features = 16;
+  long seed = 1;
+  parse_numbers(argc, argv,
+                {{"--workers", &workers, 1, "actors with a part of the data each"},
+                 {"--steps", &steps, 1, "of gradient descent that each worker makes"},
+                 {"--ahead", &ahead, 0, "steps that a worker may be before the slowest one"},
+                 {"--rows", &rows, 1, "samples of the smallest part"},
+                 {"--features", &features, 1, "weights of the model"},
+                 {"--seed", &seed, 0, "same seed, same data"}});
   const mobula::Session session(argc, argv);
 
-  const std::vector<double> truth = true_weights(options.seed, options.features);
-  std::vector<mobula::Ref<std::vector<double>>> shards;
-  for (long shard = 0; shard < options.shards; ++shard) {
-    shards.push_back(mobula::remote<make_shard>(options.seed, shard, options.rows, truth));
+  const Weights truth = true_weights(seed, features);
+  const auto test_data = mobula::remote<make_shard>(seed, workers, rows, truth);
+  const auto server = mobula::actor<Server>(features, workers, ahead, test_data);
+  std::vector<mobula::ActorHandle<Worker>> group;
+  std::vector<mobula::Ref<void>> done;
+  for (long worker = 0; worker < workers; ++worker) {
+    const auto shard = mobula::remote<make_shard>(seed, worker, rows * (1 + worker % 4), truth);
+    group.push_back(mobula::actor<Worker>(server, static_cast<std::size_t>(worker), shard));
+    done.push_back(group.back().call<&Worker::train>(steps));
   }
+  for (const auto& each : done) mobula::get(each);
 
-  const auto server = mobula::actor<Server>(options.features);
-  std::vector<mobula::Ref<double>> losses;
-  for (long iteration = 0; iteration < options.iterations; ++iteration) {
-    const auto weights = server.call<&Server::weights>();
-    for (const auto& shard : shards) {
-      server.call<&Server::add>(mobula::remote<gradient>(shard, weights));
-    }
-    losses.push_back(server.call<&Server::step>(0.3));
-  }
-
-  // Everything is submitted; the losses come as they are ready.
-  for (std::size_t i = 0; i < losses.size(); ++i) {
-    std::printf("iteration %zu: loss %.6f\n", i + 1, mobula::get(losses[i]));
-  }
-  const std::vector<double> weights = mobula::get(server.call<&Server::weights>());
+  const Report report = mobula::get(server.call<&Server::report>());
+  for (const Loss& loss : report.losses)
+    std::printf("after %4ld updates: loss %.6f\n", loss.updates, loss.value);
   double worst = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const double error = weights[i] > truth[i] ? weights[i] - truth[i] : truth[i] - weights[i];
-    if (error > worst) worst = error;
-  }
+  for (std::size_t i = 0; i < truth.size(); ++i)
+    worst = std::max(worst, std::abs(report.weights[i] - truth[i]));
   std::printf("the loss of a perfect model is %.4f; the worst weight is %.6f off\n",
               kNoise * kNoise, worst);
+  std::printf("workers were at most %ld steps apart; %ld answers had to wait\n", report.apart,
+              report.held_back);
 }

@@ -138,28 +138,53 @@ struct ConstructorParameter<Ref<V>> {
   using type = V;
 };
 
+template <class T, class... P>
+inline constexpr bool kMakes =
+    std::is_constructible_v<T, P...> || requires { T{std::declval<P>()...}; };
+
+// How T's constructor takes the arguments: a Ref as its value, or as itself if T cannot be made of
+// the value. void: in no way.
+template <class T, class Taken, class... Rest>
+struct ConstructorParameters;
+template <class T, class... P>
+struct ConstructorParameters<T, Parameters<P...>> {
+  using type = std::conditional_t<kMakes<T, P...>, Parameters<P...>, void>;
+};
+template <class T, class... P, class A, class... Rest>
+struct ConstructorParameters<T, Parameters<P...>, A, Rest...>
+    : ConstructorParameters<T, Parameters<P..., typename ConstructorParameter<A>::type>, Rest...> {
+};
+template <class T, class... P, class V, class... Rest>
+struct ConstructorParameters<T, Parameters<P...>, Ref<V>, Rest...>
+    : std::conditional_t<
+          std::is_void_v<typename ConstructorParameters<T, Parameters<P..., V>, Rest...>::type>,
+          ConstructorParameters<T, Parameters<P..., Ref<V>>, Rest...>,
+          ConstructorParameters<T, Parameters<P..., V>, Rest...>> {};
+
+template <class T, class... P, class... A>
+ActorHandle<T> create_actor_with(const ActorOptions* options, Parameters<P...>*,
+                                 const A&... arguments) {
+  if constexpr (!can_be_saved<T>()) {
+    if (options && (options->recovery == Recovery::Replay || options->checkpoint_every != 0))
+      refuse_to_save(type_name<T>());
+  }
+  const ActorAddress address = submit_arguments<P...>(
+      Constructor<T, P...>::info, nullptr, nullptr,
+      [options](const Call& call, const Writer& writer, const std::byte* bytes, EncodeAgain again,
+                void* context) {
+        return submit_actor(call, options, type_name<T>(), writer, bytes, again, context);
+      },
+      static_cast<const std::decay_t<const A>&>(arguments)...);
+  return ActorHandle<T>(Ref<void>::own(address.creation), address.actor_class);
+}
+
 template <class T, class... A>
 ActorHandle<T> create_actor(const ActorOptions* options, const A&... arguments) {
-  using Info = Constructor<T, typename ConstructorParameter<std::decay_t<A>>::type...>;
-  constexpr bool kConstructible =
-      std::is_constructible_v<T, typename ConstructorParameter<std::decay_t<A>>::type...> ||
-      requires { T{std::declval<typename ConstructorParameter<std::decay_t<A>>::type>()...}; };
-  static_assert(kConstructible,
+  using P = typename ConstructorParameters<T, Parameters<>, std::decay_t<A>...>::type;
+  static_assert(!std::is_void_v<P>,
                 "mobula: the actor's class has no constructor that takes these arguments");
-  if constexpr (kConstructible) {
-    if constexpr (!can_be_saved<T>()) {
-      if (options && (options->recovery == Recovery::Replay || options->checkpoint_every != 0))
-        refuse_to_save(type_name<T>());
-    }
-    const ActorAddress address =
-        submit_arguments<typename ConstructorParameter<std::decay_t<A>>::type...>(
-            Info::info, nullptr, nullptr,
-            [options](const Call& call, const Writer& writer, const std::byte* bytes,
-                      EncodeAgain again, void* context) {
-              return submit_actor(call, options, type_name<T>(), writer, bytes, again, context);
-            },
-            static_cast<const std::decay_t<const A>&>(arguments)...);
-    return ActorHandle<T>(Ref<void>::own(address.creation), address.actor_class);
+  if constexpr (!std::is_void_v<P>) {
+    return create_actor_with<T>(options, static_cast<P*>(nullptr), arguments...);
   } else {
     return {};
   }
@@ -192,7 +217,9 @@ class ActorFactory {
 
 }  // namespace detail
 
-// Starts an actor: T is constructed in a process of its own. Returns at once.
+// Starts an actor: T is constructed in a process of its own. Returns at once. Each argument is a
+// value or a Ref of it: then T is constructed when the value is there. If T has no constructor that
+// takes the value, but one that takes the Ref, it gets that, at once.
 template <class T>
 inline constexpr detail::ActorFactory<T> actor{};
 

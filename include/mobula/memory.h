@@ -30,15 +30,17 @@ struct MemoryReport {
   struct Object {
     std::string name;  // of the function that made it; "(put)"
     std::uint64_t size = 0;
-    bool is_arguments = false;  // of a task, kept until its result is dropped; otherwise a value
+    bool is_arguments = false;  // of a task, kept until its result is dropped
+    bool is_item = false;  // of a stream, until it has been read; neither: a value
     bool on_disk = false;
     std::uint32_t owner_pid = 0;  // of the process that submitted the task or put the value
     std::uint64_t holders = 0;  // other processes, objects and this process's refs that keep it
   };
-  // All values, or all arguments, of one function.
+  // All values, all arguments, or all items that nobody has read, of one function.
   struct Origin {
     std::string name;
     bool is_arguments = false;
+    bool is_item = false;
     std::uint64_t count = 0;
     std::uint64_t bytes = 0;
     std::uint64_t on_disk = 0;  // of the bytes
@@ -54,7 +56,9 @@ struct MemoryReport {
 
   Store store;
   Records records;
-  std::vector<Origin> origins;  // of what lies in the store, the greatest first
+  // Of what lies in the store, and of items, the small ones of which lie in their stream; the
+  // greatest first.
+  std::vector<Origin> origins;
   std::vector<Object> largest;  // single values and arguments; 20 at most
   std::vector<Process> processes;  // of this node; the node daemon's first
 

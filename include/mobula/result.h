@@ -6,6 +6,7 @@
 #pragma once
 
 #include <exception>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -36,6 +37,34 @@ class [[nodiscard]] Result {
     return has_value() ? std::get<0>(state_) : static_cast<T>(std::forward<U>(other));
   }
 
+  // fn of the value: transform gives a Result of what fn returns, and_then the Result that fn
+  // returns; both pass an error on. or_else gives the value, or the Result that fn makes of the
+  // error.
+  template <class F>
+  auto transform(F&& fn) const& {
+    return map(*this, fn);
+  }
+  template <class F>
+  auto transform(F&& fn) && {
+    return map(std::move(*this), fn);
+  }
+  template <class F>
+  auto and_then(F&& fn) const& {
+    return chain(*this, fn);
+  }
+  template <class F>
+  auto and_then(F&& fn) && {
+    return chain(std::move(*this), fn);
+  }
+  template <class F>
+  Result or_else(F&& fn) const& {
+    return has_value() ? *this : fn(error());
+  }
+  template <class F>
+  Result or_else(F&& fn) && {
+    return has_value() ? std::move(*this) : fn(error());
+  }
+
   // The error as a base object; only when !has_value().
   Error error() const {
     try {
@@ -51,6 +80,22 @@ class [[nodiscard]] Result {
     std::exception_ptr error;
   };
   explicit Result(Failure f) : state_(std::in_place_index<1>, std::move(f)) {}
+  template <class Self, class F>
+  static auto map(Self&& self, F& fn) {
+    using U = std::invoke_result_t<F&, decltype(std::forward<Self>(self).value())>;
+    if (!self) return Result<U>::failure(self.exception());
+    if constexpr (std::is_void_v<U>) {
+      fn(std::forward<Self>(self).value());
+      return Result<U>();
+    } else {
+      return Result<U>(fn(std::forward<Self>(self).value()));
+    }
+  }
+  template <class Self, class F>
+  static auto chain(Self&& self, F& fn) {
+    using Next = std::invoke_result_t<F&, decltype(std::forward<Self>(self).value())>;
+    return self ? fn(std::forward<Self>(self).value()) : Next::failure(self.exception());
+  }
   void require() const {
     if (!has_value()) std::rethrow_exception(std::get<1>(state_).error);
   }

@@ -5,6 +5,7 @@
 
 #include "shm/dependents.h"
 #include "shm/ring.h"
+#include "shm/stream.h"
 
 namespace mobula::node {
 namespace {
@@ -72,9 +73,11 @@ void WaitSurvey::explore_thread(std::uint32_t participant) {
   const auto reason = static_cast<shm::WaitReason>(note.reason.load(std::memory_order_acquire));
   const std::uint32_t count = note.count.load();
   const std::uint32_t depth = thread.depth.load(std::memory_order_acquire);
-  bool goes_on = (reason != shm::WaitReason::Task && reason != shm::WaitReason::AnyTask) ||
-                 note.ends_by_itself.load() || count > shm::kWaitsListed ||
-                 depth > shm::kIntentsMax;
+  const bool for_records = reason == shm::WaitReason::Task || reason == shm::WaitReason::AnyTask;
+  const bool for_item =
+      reason == shm::WaitReason::StreamItem && is_drained(Address::unpack(note.record[0].load()));
+  bool goes_on = !(for_records || for_item) || note.ends_by_itself.load() ||
+                 count > shm::kWaitsListed || depth > shm::kIntentsMax;
   for (std::uint32_t i = 0; i < depth && !goes_on; ++i) {
     const Address task = Address::unpack(thread.executing[i].load());
     // A cancelled one is about to throw.
@@ -85,6 +88,22 @@ void WaitSurvey::explore_thread(std::uint32_t participant) {
     targets.push_back(of_record(Address::unpack(note.record[i].load())));
   open_.insert(open_.end(), targets.begin(), targets.end());
   graph_.add(of_thread(participant), std::move(targets), goes_on ? 0 : note.needed.load());
+}
+
+// Is there nothing to take from the stream of a producer that has not ended? Then its reader goes
+// on when the producer does. (Anybody with a StreamRef could stop it instead, as anybody with a Ref
+// could cancel a call.)
+bool WaitSurvey::is_drained(Address producer) const {
+  const Record& record = memory_.record(producer.slot);
+  const auto number = static_cast<std::uint32_t>(record.result_word);
+  if (!(record.flags & shm::flag::kStream) || number >= shm::kStreamsMax) return false;
+  shm::Stream& stream = shm::stream::at(memory_, number);
+  const bool empty = !shm::stream::pushed(stream, stream.tail.load(std::memory_order_acquire)) &&
+                     stream.stopped.load(std::memory_order_acquire) == 0;
+  // It was this producer's all the time.
+  const std::uint64_t state = record.state.load(std::memory_order_acquire);
+  return empty && stream.record.load(std::memory_order_acquire) == producer.packed() &&
+         word::generation(state) == producer.generation && !word::is_final(state);
 }
 
 void WaitSurvey::explore_record(Address address) {

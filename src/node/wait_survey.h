@@ -5,6 +5,10 @@
 // all that goes on changing, and lets core::WaitGraph decide. A wait that was seen ends only when
 // its records are final. So a circle that is seen twice, of records that are not final yet, stood
 // all the time between; what was read from two moments at once does not look the same twice.
+//
+// A reader of a stream waits for its producer if the stream is empty: in a circle that producer
+// pushes nothing, so at the second look the stream is empty for good. A producer that waits for
+// room counts as going on, since anybody who has the StreamRef may read.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +50,7 @@ class WaitSurvey {
   void follow(Node from);
   void explore(Node node);
   void explore_thread(std::uint32_t participant);
+  bool is_drained(shm::Address producer) const;
   void explore_record(shm::Address address);
   std::vector<Node> arguments_of(const shm::Record& record) const;
   void add_queue(shm::Address call, const shm::Record& record, std::vector<Node>& targets) const;

@@ -7,6 +7,7 @@
 
 #include "shm/claim.h"
 #include "shm/processes_test.h"
+#include "shm/stream.h"
 
 namespace mobula::node {
 namespace {
@@ -64,6 +65,47 @@ TEST_CASE("a circle is reported when it is seen for the second time, with what i
   REQUIRE(found.size() == 1);
   CHECK(found[0].call == world.call());
   CHECK(found[0].steps == std::vector{world.method(), world.call()});
+}
+
+// The method reads the stream that the call is to fill.
+struct StreamWorld : World {
+  StreamWorld() {
+    number = *tables.lease_stream(process);
+    shm::stream::open(stream(), call(), 4);
+    record(call()).result_word = number;
+    record(call()).flags |= shm::flag::kStream;
+    thread().wait.reason.store(static_cast<std::uint32_t>(shm::WaitReason::StreamItem));
+  }
+  shm::Stream& stream() { return shm::stream::at(memory, number); }
+  std::uint32_t number = 0;
+};
+
+TEST_CASE("a circle through a stream is one while nothing of the stream can be read") {
+  StreamWorld world;
+
+  CHECK(world.look().empty());
+  const auto found = world.look();
+
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].call == world.call());
+
+  StreamWorld pushed;
+  REQUIRE(pushed.look().empty());
+  shm::stream::publish(pushed.stream(), pushed.stream().first);
+  CHECK(pushed.look().empty());
+  CHECK(shm::stream::take(pushed.stream(), pushed.participant));
+  CHECK(pushed.look().empty());  // seen for the first time again
+  CHECK(pushed.look().size() == 1);
+
+  StreamWorld stopped;
+  REQUIRE(stopped.look().empty());
+  shm::stream::stop(stopped.stream());
+  CHECK(stopped.look().empty());
+
+  StreamWorld reused;
+  REQUIRE(reused.look().empty());
+  reused.stream().record.store(reused.method().packed());
+  CHECK(reused.look().empty());
 }
 
 TEST_CASE("what may end by itself is no deadlock, though it was suspected") {

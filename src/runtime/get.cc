@@ -368,7 +368,7 @@ bool wait_at_bell(Process& process, const BellWait& wait, const std::function<bo
   }
   process.tidy();
   const detail::RefHandle producer{wait.producer, process.session()};
-  const detail::Blocked blocked(process, wait.reason, {&producer, 1}, 1, true);
+  const detail::Blocked blocked(process, wait.reason, {&producer, 1}, 1, timeout.has_value());
   for (;;) {
     const std::uint32_t rung = wait.bell.value.load(std::memory_order_seq_cst);
     wait.sleepers.store(1, std::memory_order_seq_cst);

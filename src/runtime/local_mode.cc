@@ -1,7 +1,9 @@
 #include "runtime/local_mode.h"
 
 #include <deque>
+#include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -30,6 +32,38 @@ class LocalMode::Level {
   Level* outer_;
 };
 
+// While a task or call runs, its environment is the process's.
+class LocalMode::Visit {
+ public:
+  Visit(LocalMode& local, std::uint32_t scheduling_class) : local_(local) {
+    if (!local.uses_environments_.load(std::memory_order_relaxed)) return;
+    std::string text;
+    {
+      const std::lock_guard lock(local.mutex_);
+      const auto known = local.environments_.find(scheduling_class);
+      if (known == local.environments_.end()) return;  // a callback's: it stays where it is
+      text = known->second;
+    }
+    at_ = local.visits_.begin(std::move(text));
+    outer_ = std::exchange(visit_, this);
+  }
+  ~Visit() {
+    if (!at_) return;
+    visit_ = outer_;
+    local_.visits_.end(*at_);
+  }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+
+  const std::string& text() const { return **at_; }
+
+ private:
+  LocalMode& local_;
+  std::optional<EnvironmentVisits::Visit> at_;
+  Visit* outer_ = nullptr;
+};
+
+thread_local LocalMode::Visit* LocalMode::visit_ = nullptr;
 thread_local LocalMode::Level* LocalMode::innermost_ = nullptr;
 thread_local LocalMode::Actor* LocalMode::at_work_ = nullptr;
 
@@ -110,6 +144,7 @@ bool LocalMode::execute(Ledger& me, Address address) {
     shm::claim::forget(me.shared());
     return false;
   }
+  const Visit visit(*this, record.scheduling_class);
   record.kind == shm::Kind::Callback ? process_.callbacks().run(me, record, address)
                                      : runtime::execute(me, record, address);
   process_.shared().tasks_done.fetch_add(1, std::memory_order_relaxed);
@@ -167,7 +202,10 @@ bool LocalMode::run_calls_of(Ledger& me, Actor& actor, Address creation, bool st
       const Address call = shm::claim::next(memory, ring, me.shared(), me.participant(),
                                             shm::claim::Order::AsSubmitted);
       if (!call) break;
-      runtime::execute(me, memory.record(call.slot), call);
+      {
+        const Visit visit(*this, actor.scheduling_class);
+        runtime::execute(me, memory.record(call.slot), call);
+      }
       process_.shared().tasks_done.fetch_add(1, std::memory_order_relaxed);
     }
     at = ring.next.load(std::memory_order_acquire);
@@ -264,6 +302,19 @@ void* LocalMode::instance() { return at_work_->instance; }
 void LocalMode::set_instance(void* instance, void (*destroy)(void*)) {
   at_work_->instance = instance;
   at_work_->destroy = destroy;
+}
+
+// ---- Environments.
+
+void LocalMode::has_environment(std::uint32_t scheduling_class, const std::string& text) {
+  const std::lock_guard lock(mutex_);
+  environments_[scheduling_class] = text;
+  if (!text.empty()) uses_environments_.store(true, std::memory_order_relaxed);
+}
+
+const std::string& LocalMode::environment() {
+  static const std::string kNone;
+  return visit_ ? visit_->text() : kNone;
 }
 
 // ---- Waiting.

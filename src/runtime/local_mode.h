@@ -20,8 +20,10 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <string>
 #include <thread>
 
+#include "runtime/environment.h"
 #include "runtime/ledger.h"
 
 namespace mobula::runtime {
@@ -51,6 +53,11 @@ class LocalMode {
   // No handle names the actor any more; it was killed.
   void last_handle_gone(shm::Address creation, std::uint32_t actor_class);
   void killed(shm::Address creation) { end_if_over(creation); }
+  // Tasks, or an actor, of that class are to find this around them (runtime/environment.h).
+  void has_environment(std::uint32_t scheduling_class, const std::string& text);
+  // Of the task or call that runs in this thread.
+  static const std::string& environment();
+
   // The session is over: ends what runs beside, then all actors.
   void end();
 
@@ -68,6 +75,7 @@ class LocalMode {
     bool no_handle = false;
   };
   class Level;
+  class Visit;
 
   struct Beside {
     std::thread thread;
@@ -92,6 +100,11 @@ class LocalMode {
   std::map<std::uint64_t, Actor> actors_;  // by address of their creation
   std::list<Beside> beside_;
 
+  std::map<std::uint32_t, std::string> environments_;  // by class
+  std::atomic<bool> uses_environments_{false};
+  EnvironmentVisits visits_;
+
+  static thread_local Visit* visit_;
   static thread_local Level* innermost_;
   static thread_local Actor* at_work_;
 };

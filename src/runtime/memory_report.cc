@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cstdarg>
 #include <map>
+#include <tuple>
 
 #include "runtime/process.h"
 #include "runtime/registry.h"
 #include "shm/holds.h"
 #include "shm/memory_use.h"
+#include "shm/stream.h"
 
 namespace mobula {
 namespace {
@@ -112,36 +114,69 @@ class Report {
     if (owner) ++owner->records;
     if (record.kind == shm::Kind::Join) return;
     const bool is_final = shm::word::is_final(state);
-    if (record.flags & shm::flag::kArgsStored) note(record, slot, record.args_at(), true, owner);
+    if (record.flags & shm::flag::kArgsStored)
+      note(record, slot, record.args_at(), owner).is_arguments = true;
     if (is_final && record.result_kind == shm::ResultKind::Stored)
-      note(record, slot, record.result_at(), false, owner);
+      note(record, slot, record.result_at(), owner);
+    if (record.flags & shm::flag::kStream)
+      note_items(record, {slot, shm::word::generation(state)}, owner);
     if (record.state.load(std::memory_order_acquire) != state) report_.largest.resize(noted_);
     for (; noted_ < report_.largest.size(); ++noted_)
       add_to_origin(record, report_.largest[noted_]);
     if (noted_ > 64 * kLargest) keep_largest();
   }
 
-  void note(const shm::Record& record, std::uint32_t slot, const shm::StoredAt& at,
-            bool is_arguments, const MemoryReport::Process* owner) {
-    if (at.extent >= count("extents")) return;  // half-written: it was recycled meanwhile
+  MemoryReport::Object& note(const shm::Record& record, std::uint32_t slot,
+                             const MemoryReport::Process* owner) {
     MemoryReport::Object& object = report_.largest.emplace_back();
     object.name = record.kind == shm::Kind::Put       ? "(put)"
                   : record.kind == shm::Kind::Monitor ? "(monitor)"
                                                       : source_.function_name(record.function);
-    object.size = at.size;
-    object.is_arguments = is_arguments;
-    object.on_disk = static_cast<shm::Residency>(memory_.extent(at.extent).residency.load()) !=
-                     shm::Residency::Resident;
     object.owner_pid = owner ? owner->pid : 0;
     object.holders = shm::holds::count(record.refs.load(std::memory_order_relaxed));
     if (source_.own_refs) object.holders += source_.own_refs->refs(slot);
+    return object;
+  }
+
+  MemoryReport::Object& note(const shm::Record& record, std::uint32_t slot, const shm::StoredAt& at,
+                             const MemoryReport::Process* owner) {
+    MemoryReport::Object& object = note(record, slot, owner);
+    object.size = at.size;
+    // Half-written: it was recycled meanwhile, and will not count.
+    if (at.extent >= count("extents")) return object;
+    object.on_disk = static_cast<shm::Residency>(memory_.extent(at.extent).residency.load()) !=
+                     shm::Residency::Resident;
+    return object;
+  }
+
+  // Each may be read, and its slot filled anew, while we look: then it does not count.
+  void note_items(const shm::Record& record, shm::Address address,
+                  const MemoryReport::Process* owner) {
+    const auto number = static_cast<std::uint32_t>(record.result_word);
+    if (number >= shm::kStreamsMax) return;
+    shm::Stream& stream = shm::stream::at(memory_, number);
+    if (stream.record.load(std::memory_order_acquire) != address.packed()) return;
+    for (shm::StreamSlot& slot : stream.slots) {
+      const std::uint64_t word = slot.word.load(std::memory_order_acquire);
+      if (shm::slot::state(word) != shm::slot::State::Full) continue;
+      const bool stored = slot.flags & shm::kItemStored;
+      const shm::StoredAt at = slot.at();
+      const std::uint64_t size = slot.size;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if (slot.word.load(std::memory_order_relaxed) != word) continue;
+      MemoryReport::Object& item =
+          stored ? note(record, address.slot, at, owner) : note(record, address.slot, owner);
+      if (!stored) item.size = size;
+      item.is_item = true;
+    }
   }
 
   void add_to_origin(const shm::Record& record, const MemoryReport::Object& object) {
-    MemoryReport::Origin& origin = origins_[{record.function, object.is_arguments}];
+    MemoryReport::Origin& origin = origins_[{record.function, object.is_arguments, object.is_item}];
     if (origin.count++ == 0) {
       origin.name = object.name;
       origin.is_arguments = object.is_arguments;
+      origin.is_item = object.is_item;
     }
     origin.bytes += object.size;
     if (object.on_disk) origin.on_disk += object.size;
@@ -176,7 +211,8 @@ class Report {
   const shm::Memory& memory_;
   const std::map<std::string, double>& counts_;
   std::map<std::uint32_t, std::size_t> by_index_;  // into report_.processes
-  std::map<std::pair<std::uint64_t, bool>, MemoryReport::Origin> origins_;  // by function
+  // By function and kind.
+  std::map<std::tuple<std::uint64_t, bool, bool>, MemoryReport::Origin> origins_;
   std::size_t noted_ = 0;  // objects in `largest` that are certain
   MemoryReport report_;
 };
@@ -189,6 +225,11 @@ std::string bytes_text(std::uint64_t bytes) {
   char text[32];
   ::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
   return text;
+}
+
+template <class Entry>
+const char* kind_of(const Entry& entry, const char* value, const char* item) {
+  return entry.is_arguments ? "arguments" : entry.is_item ? item : value;
 }
 
 __attribute__((format(printf, 2, 3))) void add_line(std::string& text, const char* format, ...) {
@@ -244,15 +285,15 @@ std::string MemoryReport::text() const {
   if (origins.empty()) return text;
   add_line(text, "\n%-10s %10s %12s %12s  %s", "KIND", "NUMBER", "SIZE", "ON DISK", "MADE BY");
   for (const Origin& o : origins) {
-    add_line(text, "%-10s %10llu %12s %12s  %.150s", o.is_arguments ? "arguments" : "values",
+    add_line(text, "%-10s %10llu %12s %12s  %.150s", kind_of(o, "values", "items"),
              static_cast<unsigned long long>(o.count), bytes_text(o.bytes).c_str(),
              bytes_text(o.on_disk).c_str(), o.name.c_str());
   }
   add_line(text, "\n%-10s %8s %8s %12s %12s  %s", "LARGEST", "OWNER", "HOLDERS", "SIZE", "WHERE",
            "MADE BY");
   for (const Object& o : largest) {
-    add_line(text, "%-10s %8u %8llu %12s %12s  %.150s", o.is_arguments ? "arguments" : "value",
-             o.owner_pid, static_cast<unsigned long long>(o.holders), bytes_text(o.size).c_str(),
+    add_line(text, "%-10s %8u %8llu %12s %12s  %.150s", kind_of(o, "value", "item"), o.owner_pid,
+             static_cast<unsigned long long>(o.holders), bytes_text(o.size).c_str(),
              o.on_disk ? "disk" : "memory", o.name.c_str());
   }
   return text;

@@ -347,9 +347,9 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
   const std::string demand = is_default ? demand_text({}, 1, {}, {}, {})
                                         : demand_text(options->num_cpus, 1, options->num_gpus,
                                                       options->memory, options->resources);
-  const std::string text =
-      demand + '\0' +
+  const std::string environment =
       environment_of(options ? &options->runtime_env : nullptr, "TaskOptions.runtime_env");
+  const std::string text = demand + '\0' + environment;
   const int priority = options ? options->priority : 0;
   const std::string key = std::to_string(priority) + '\0' + text;
   const std::lock_guard lock(classes_mutex_);
@@ -361,22 +361,17 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
     message.b = static_cast<std::uint32_t>(priority);
     open_class(message, text);
     it = classes_.emplace(key, message.a).first;
+    if (local_) local_->has_environment(message.a, environment);
   }
-  if (is_default) default_class_.store(it->second, std::memory_order_relaxed);
+  // In local mode what is not said depends on the task that submits.
+  if (is_default && !local_) default_class_.store(it->second, std::memory_order_relaxed);
   return it->second;
 }
 
 std::string Process::environment_of(const RuntimeEnv* given, const char* option) const {
   std::string own = given ? environment_text(*given, option) : std::string();
-  if (local_ && !own.empty()) {
-    static std::once_flag told;
-    std::call_once(told, [] {
-      std::fprintf(stderr,
-                   "mobula: one process runs all in local mode, so no runtime_env applies\n");
-    });
-    return {};
-  }
-  return own.empty() ? environment_ : own;
+  if (!own.empty()) return own;
+  return local_ ? LocalMode::environment() : environment_;
 }
 
 void Process::open_class(wire::Message& message, const std::string& text) {
@@ -397,6 +392,7 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
   message.c = creation.packed();
   message.d = static_cast<std::uint32_t>(options.max_task_retries) |
               (options.allow_out_of_order_execution ? wire::kOutOfOrder : 0);
+  const std::string environment = environment_of(&options.runtime_env, "ActorOptions.runtime_env");
   open_class(message,
              wire::join({demand_text(options.num_cpus, 0, options.num_gpus, options.memory,
                                      options.resources),
@@ -405,7 +401,8 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
                          std::to_string(detail::hash_text(type)), groups_text(options),
                          std::to_string(options.checkpoint_every |
                                         (options.recovery == Recovery::Replay ? shm::kReplays : 0)),
-                         environment_of(&options.runtime_env, "ActorOptions.runtime_env")}));
+                         environment}));
+  if (local_) local_->has_environment(message.a, environment);
   return message.a;
 }
 

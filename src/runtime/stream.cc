@@ -7,6 +7,7 @@
 #include "runtime/execution.h"
 #include "runtime/journal.h"
 #include "runtime/ledger.h"
+#include "runtime/local_mode.h"
 #include "runtime/process.h"
 #include "runtime/value.h"
 #include "runtime/waiting.h"
@@ -16,6 +17,7 @@ namespace mobula::detail {
 namespace {
 
 using runtime::Ledger;
+using runtime::LocalMode;
 using runtime::Process;
 using shm::Stream;
 using shm::StreamSlot;
@@ -148,10 +150,15 @@ bool take_item(StreamAddress address, std::uint64_t session, std::optional<Durat
     return true;
   };
   if (is_stopped(stream)) return false;
-  if (!take() && !runtime::wait_at_bell(process,
-                                        {shm::WaitReason::StreamItem, address.producer,
-                                         stream.items, stream.readers_wait},
-                                        there, timeout)) {
+  bool is_there = take();
+  if (!is_there) {
+    if (LocalMode* local = process.local(); local && producer.kind == shm::Kind::ActorCall)
+      local->before_wait(ledger, runtime::to_shm(address.producer), !timeout);
+    is_there = runtime::wait_at_bell(
+        process, {shm::WaitReason::StreamItem, address.producer, stream.items, stream.readers_wait},
+        there, timeout);
+  }
+  if (!is_there) {
     throw GetTimeoutError("no item of the stream of task " + runtime::task_name(process, producer) +
                           " came in time");
   }

@@ -8,6 +8,41 @@ struct Counter {
   void later(mobula::Reply<int> reply, int k) { reply.set(n + k); }
   int n;
 };
+
+// Options are aggregates, and their fields are in this order.
+const mobula::TaskOptions task_options{.num_cpus = 1,
+                                       .num_gpus = 0,
+                                       .memory = 1 << 20,
+                                       .resources = {{"lamp", 1}},
+                                       .max_retries = 3,
+                                       .retry_exceptions = false,
+                                       .name = "task",
+                                       .runtime_env = {.env_vars = {}, .working_dir = {}},
+                                       .priority = 0};
+const mobula::ActorOptions actor_options{.name = "actor",
+                                         .namespace_ = "default",
+                                         .lifetime = mobula::Lifetime::NonDetached,
+                                         .max_restarts = 0,
+                                         .max_task_retries = 0,
+                                         .recovery = mobula::Recovery::None,
+                                         .max_concurrency = 1,
+                                         .concurrency_groups = {},
+                                         .num_cpus = 1,
+                                         .get_if_exists = false,
+                                         .max_pending_calls = -1};
+const mobula::Config config{.address = {},
+                            .num_cpus = 1,
+                            .num_gpus = 0,
+                            .resources = {},
+                            .object_store_memory = 16 << 20,
+                            .namespace_ = {},
+                            .spill_directory = {},
+                            .log_to_driver = true};
+const mobula::WaitOptions wait_options{
+    .num_returns = 1, .timeout = std::chrono::seconds(1), .fetch_local = true};
+const mobula::CancelOptions cancel_options{.force = false, .recursive = true};
+const mobula::KillOptions kill_options{.no_restart = true};
+
 void call(const mobula::Ref<int>& ref, const mobula::Ref<mobula::Buffer>& buffer) {
   mobula::remote<square>(7);
   mobula::remote<square>(ref);
