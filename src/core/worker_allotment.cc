@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/bundles.h"
+
 namespace mobula::core {
 
 namespace {
@@ -22,9 +24,17 @@ int whole_cpus(const ResourceAmounts& capacity) {
   return static_cast<int>(std::min(kMost, capacity.units(kCpu) / ResourceAmounts::kUnitsPerOne));
 }
 
-ResourceAmounts without_cpu(ResourceAmounts amounts) {
-  amounts.set_units(kCpu, 0);
-  return amounts;
+ResourceAmounts without_cpu(const ResourceAmounts& amounts) {
+  ResourceAmounts others;
+  for (const auto& [name, units] : amounts.by_name()) {
+    if (resource_of(name) != kCpu) others.set_units(name, units);
+  }
+  return others;
+}
+
+bool wants_cpu(const ResourceAmounts& demand) {
+  return std::any_of(demand.by_name().begin(), demand.by_name().end(),
+                     [](const auto& amount) { return resource_of(amount.first) == kCpu; });
 }
 
 // So many times the demand, but of no resource more than there is.
@@ -92,6 +102,7 @@ std::string describe(const WorkerAction& action) {
           [](const PoolExhausted& exhausted) {
             return "no worker will come for " + class_name(exhausted.cls);
           },
+          [](const GrantGroup& granted) { return "grant group " + class_name(granted.cls); },
       },
       action);
 }
@@ -160,12 +171,14 @@ void WorkerAllotment::open(const ClassOpened& opened, Time now, WorkerActions& a
   }
   Class cls;
   cls.kind = opened.kind;
-  cls.phase = opened.kind == ClassKind::Actor ? ClassPhase::Waiting : ClassPhase::Open;
+  cls.phase = opened.kind == ClassKind::Task ? ClassPhase::Open : ClassPhase::Waiting;
   cls.demand = opened.demand;
   cls.priority = opened.priority;
   cls.environment = opened.environment;
+  cls.group = opened.group;
+  cls.offer = opened.offer;
   cls.order = ++opened_;
-  if (opened.kind == ClassKind::Actor) cls.wanting_since = now;
+  if (opened.kind != ClassKind::Task) cls.wanting_since = now;
   classes_.insert_or_assign(opened.cls, std::move(cls));
   if (capacity_) judge(opened.cls, actions);
 }
@@ -173,15 +186,32 @@ void WorkerAllotment::open(const ClassOpened& opened, Time now, WorkerActions& a
 // False if the class can never run here; it is then rejected.
 bool WorkerAllotment::judge(ClassId id, WorkerActions& actions) {
   Class& cls = classes_.at(id);
-  const std::string lack = capacity_->first_lack(cls.demand);
-  if (lack.empty()) return true;
+  const std::string why = impossible(cls);
+  if (why.empty()) return true;
   cls.phase = ClassPhase::Rejected;
   cls.depth = 0;
   cls.wanting_since.reset();
-  cls.rejection = class_name(id) + " wants " + lack + " " + describe_units(cls.demand.units(lack)) +
-                  ", but this node has " + describe_units(capacity_->units(lack)) + " in all";
+  cls.rejection = class_name(id) + " " + why;
   actions.push_back(RejectClass{id, cls.rejection});
   return false;
+}
+
+// Why the demand can never be met; empty: it can.
+std::string WorkerAllotment::impossible(const Class& cls) const {
+  const ResourceAmounts* most = &*capacity_;
+  if (cls.group) {
+    const auto group = classes_.find(*cls.group);
+    if (group == classes_.end() || group->second.phase == ClassPhase::Closing)
+      return "is of a placement group that was removed";
+    if (group->second.phase == ClassPhase::Rejected)
+      return "is of a placement group that can never be granted";
+    most = &group->second.offer;
+  }
+  const std::string lack = most->first_lack(cls.demand);
+  if (lack.empty()) return {};
+  return "wants " + describe_amount(lack, cls.demand.units(lack)) + ", but " +
+         (cls.group ? "that" : "this node") + " has " + describe_units(most->units(lack)) +
+         " in all";
 }
 
 void WorkerAllotment::close(ClassId id, Time now, WorkerActions& actions) {
@@ -192,6 +222,7 @@ void WorkerAllotment::close(ClassId id, Time now, WorkerActions& actions) {
   cls.phase = ClassPhase::Closing;
   cls.depth = 0;
   cls.wanting_since.reset();
+  if (cls.kind == ClassKind::Group) end_members(id, now, actions);
   for (const auto& [worker_id, worker] : workers_) {
     if (worker.cls != id) continue;
     if (worker.for_actor) {
@@ -201,6 +232,21 @@ void WorkerAllotment::close(ClassId id, Time now, WorkerActions& actions) {
     }
   }
   forget_if_left(id);
+}
+
+void WorkerAllotment::end_members(ClassId group, Time now, WorkerActions& actions) {
+  for (auto& [id, cls] : classes_) {
+    if (cls.group != group) continue;
+    if (cls.phase != ClassPhase::Open && cls.phase != ClassPhase::Waiting) continue;
+    cls.phase = ClassPhase::Rejected;
+    cls.depth = 0;
+    cls.wanting_since.reset();
+    cls.rejection = "its placement group was removed";
+    for (const auto& [worker_id, worker] : workers_) {
+      if (worker.cls == id && worker.phase == WorkerPhase::Attached)
+        detach(worker_id, now, actions);
+    }
+  }
 }
 
 void WorkerAllotment::see_backlog(const BacklogSeen& seen, Time now) {
@@ -277,6 +323,7 @@ void WorkerAllotment::start_failed(const WorkerStartFailed& failed, Time now) {
   if (known == classes_.end() || known->second.phase != ClassPhase::Starting) return;
   free_.add(known->second.demand);
   known->second.phase = ClassPhase::Ended;
+  forget_if_left(known->first);
 }
 
 void WorkerAllotment::idle(WorkerId id, Time now, WorkerActions& actions) {
@@ -342,7 +389,8 @@ bool WorkerAllotment::is_lent_to(const ResourceAmounts& demand) const {
     if (!entry.second.lends_all) return false;
     const ResourceAmounts& lent = classes_.at(*entry.second.cls).demand;
     return std::any_of(lent.by_name().begin(), lent.by_name().end(), [&](const auto& amount) {
-      return amount.first != kCpu && demand.units(amount.first) > 0;
+      const std::string_view resource = resource_of(amount.first);
+      return resource != kCpu && !resource.empty() && demand.units(amount.first) > 0;
     });
   });
 }
@@ -473,10 +521,15 @@ void WorkerAllotment::serve_actors(Plan& plan, WorkerActions& actions) {
   }
 }
 
-// True if the actor's worker was ordered, or waits only for a place in the pool.
+// True if the actor's worker was ordered, or waits only for a place in the pool; if the group was
+// granted.
 bool WorkerAllotment::start_actor(ClassId id, Plan& plan, WorkerActions& actions) {
   Class& cls = classes_.at(id);
   if (!plan.at_once.contains(cls.demand)) return false;
+  if (cls.kind == ClassKind::Group) {
+    grant(id, plan, actions);
+    return true;
+  }
   if (processes() >= limits_.workers_max) {
     if (claim_place(id, plan, actions)) {
       plan.take(cls.demand);
@@ -492,6 +545,19 @@ bool WorkerAllotment::start_actor(ClassId id, Plan& plan, WorkerActions& actions
   ++actor_starts_[id];
   actions.push_back(StartWorker{id});
   return true;
+}
+
+void WorkerAllotment::grant(ClassId id, Plan& plan, WorkerActions& actions) {
+  Class& group = classes_.at(id);
+  plan.take(group.demand);
+  plan.at_once.add(group.offer);
+  plan.coming.add(group.offer);
+  free_.subtract(group.demand);
+  free_.add(group.offer);
+  group.granted = true;
+  group.phase = ClassPhase::Alive;
+  group.wanting_since.reset();
+  actions.push_back(GrantGroup{id});
 }
 
 void WorkerAllotment::serve_starving(Plan& plan, WorkerActions& actions) {
@@ -618,7 +684,7 @@ bool WorkerAllotment::claim_place(ClassId id, Plan& plan, WorkerActions& actions
 // from those that are served later. False, with nothing asked, if that cannot make it fit.
 bool WorkerAllotment::claim_resources(ClassId id, Plan& plan, WorkerActions& actions) {
   Class& cls = classes_.at(id);
-  const bool is_actor = cls.kind == ClassKind::Actor;
+  const bool is_lasting = cls.kind != ClassKind::Task;
   const bool waited = plan.has_waited(cls);
 
   Plan after = plan;
@@ -632,7 +698,8 @@ bool WorkerAllotment::claim_resources(ClassId id, Plan& plan, WorkerActions& act
     } else {
       victim = pick_busy(after, lack, id);
       // An actor's share is kept from the tasks at once: they take it back within moments.
-      if (!victim || !(waited || is_actor || outranks(id, *workers_.at(*victim).cls))) return false;
+      if (!victim || !(waited || is_lasting || outranks(id, *workers_.at(*victim).cls)))
+        return false;
       busy.push_back(*victim);
     }
     const Worker& worker = workers_.at(*victim);
@@ -647,10 +714,10 @@ bool WorkerAllotment::claim_resources(ClassId id, Plan& plan, WorkerActions& act
   for (const WorkerId victim : resting) detach(victim, plan.now, actions);
   for (const WorkerId victim : busy) {
     if (!waited && !outranks(id, *workers_.at(victim).cls)) continue;
-    if (is_actor || has_had_its_turn(victim, plan.now)) detach(victim, plan.now, actions);
+    if (is_lasting || has_had_its_turn(victim, plan.now)) detach(victim, plan.now, actions);
   }
   plan.take(cls.demand);
-  plan.returning = std::max(0, plan.returning - 1);
+  if (cls.kind != ClassKind::Group) plan.returning = std::max(0, plan.returning - 1);
   reserved_for_.push_back(id);
   return true;
 }
@@ -726,7 +793,7 @@ std::optional<WorkerId> WorkerAllotment::pick_busy(const Plan& plan, std::string
 // once.
 bool WorkerAllotment::may_lose_one(const Plan& plan, ClassId donor,
                                    std::optional<ClassId> beneficiary) const {
-  if (!beneficiary || classes_.at(*beneficiary).kind == ClassKind::Actor) return true;
+  if (!beneficiary || classes_.at(*beneficiary).kind != ClassKind::Task) return true;
   const auto own = plan.tallies.find(*beneficiary);
   const int able = own == plan.tallies.end() ? 0 : own->second.able;
   if (outranks(*beneficiary, donor)) return true;
@@ -833,11 +900,29 @@ void WorkerAllotment::set_held(Worker& worker, const ResourceAmounts& held) {
 
 void WorkerAllotment::forget_if_left(ClassId id) {
   const auto known = classes_.find(id);
-  if (known == classes_.end() || known->second.phase != ClassPhase::Closing) return;
-  for (const auto& [worker_id, worker] : workers_) {
-    if (worker.cls == id) return;
+  if (known == classes_.end()) return;
+  const std::optional<ClassId> group = known->second.group;
+  if (known->second.phase == ClassPhase::Closing && is_left(id)) {
+    if (known->second.granted) {
+      free_.subtract(known->second.offer);
+      free_.add(known->second.demand);
+    }
+    classes_.erase(known);
   }
-  classes_.erase(known);
+  if (group) forget_if_left(*group);
+}
+
+// Has nobody anything of it?
+bool WorkerAllotment::is_left(ClassId id) const {
+  const auto works = [](ClassId cls) {
+    return [cls](const auto& entry) { return entry.second.cls == cls; };
+  };
+  if (std::any_of(workers_.begin(), workers_.end(), works(id))) return false;
+  return std::none_of(classes_.begin(), classes_.end(), [&](const auto& entry) {
+    return entry.second.group == id &&
+           (entry.second.phase == ClassPhase::Starting ||
+            std::any_of(workers_.begin(), workers_.end(), works(entry.first)));
+  });
 }
 
 std::optional<WorkerId> WorkerAllotment::warmest_unattached(EnvironmentId environment) const {
@@ -915,7 +1000,7 @@ std::map<ClassId, WorkerAllotment::Tally> WorkerAllotment::tally() const {
 std::int64_t WorkerAllotment::unserved(const Class& cls, const Tally& tally) const {
   std::int64_t more = cls.depth - tally.resting - tally.settling;
   if (cls.held_back) more = std::min<std::int64_t>(more, cls.held_back->workers_most - tally.able);
-  if (cls.demand.units(kCpu) > 0) return std::max<std::int64_t>(0, more);
+  if (wants_cpu(cls.demand)) return std::max<std::int64_t>(0, more);
   // Nothing else bounds a class that wants no CPU.
   const std::int64_t most = std::max(1, 2 * whole_cpus(*capacity_));
   return std::max<std::int64_t>(0, std::min(more, most - tally.able));
@@ -927,18 +1012,20 @@ WorkerAllotment::Claim WorkerAllotment::claim(Time now) const {
   Claim claim;
   if (!capacity_) return claim;
   claim.used = granted_;
-  claim.used.subtract(free_);
+  claim.used.subtract(of_node(free_));
   for (const auto& [id, cls] : classes_) {
-    if (cls.phase == ClassPhase::Starting || cls.phase == ClassPhase::Alive)
+    if (cls.phase == ClassPhase::Starting || cls.phase == ClassPhase::Alive || cls.granted)
       claim.firm.add(cls.demand);
   }
   for (const auto& [id, worker] : workers_) {
     if (worker.blocked && !worker.for_actor) claim.firm.add(worker.held);
   }
+  claim.firm = of_node(claim.firm);  // the rest is in what groups hold
   claim.wanted = claim.firm;
   const auto tallies = tally();
   std::optional<Time> longest;
   for (const auto& [id, cls] : classes_) {
+    if (cls.group) continue;
     const auto own = tallies.find(id);
     const Tally mine = own == tallies.end() ? Tally{} : own->second;
     std::int64_t runners = 0;
@@ -1016,6 +1103,7 @@ std::string WorkerAllotment::explain(ClassId id) const {
     case ClassPhase::Starting: return "its worker is starting";
     case ClassPhase::Ended: return "its worker is gone";
     case ClassPhase::Alive:
+      if (cls.kind == ClassKind::Group) return "has what it asked for";
       for (const auto& [worker_id, worker] : workers_) {
         if (worker.cls != id) continue;
         const std::string name = "its worker " + std::to_string(worker_id.value);
@@ -1044,6 +1132,10 @@ std::string WorkerAllotment::explain(ClassId id) const {
              count_of(cls.depth, "waiting task");
     }
   }
+  if (cls.group && !classes_.at(*cls.group).granted) {
+    return "waits for its placement group, " + class_name(*cls.group) + ", which " +
+           explain(*cls.group);
+  }
   if (const std::string lack = free_.first_lack(cls.demand); !lack.empty()) {
     return explain_lack(cls, lack);
   }
@@ -1059,6 +1151,7 @@ std::string WorkerAllotment::explain_lack(const Class& cls, const std::string& r
     int workers = 0;
     int leaving = 0;
     bool starting = false;
+    bool group = false;
   };
   std::map<ClassId, Holding> holders;
   std::int64_t held = 0;
@@ -1069,29 +1162,33 @@ std::string WorkerAllotment::explain_lack(const Class& cls, const std::string& r
     if (worker.phase == WorkerPhase::Leaving) ++holders[*worker.cls].leaving;
   }
   for (const auto& [id, other] : classes_) {
-    if (other.phase != ClassPhase::Starting || other.demand.units(resource) <= 0) continue;
+    const bool starting = other.phase == ClassPhase::Starting;
+    if (!(starting || other.granted) || other.demand.units(resource) <= 0) continue;
     held += other.demand.units(resource);
-    holders[id].starting = true;
+    (starting ? holders[id].starting : holders[id].group) = true;
   }
 
   std::string names;
   for (const auto& [id, holding] : holders) {
     if (!names.empty()) names += ", ";
     names += class_name(id) + " (";
-    names += holding.starting ? "starting" : count_of(holding.workers, "worker");
+    names += holding.starting ? "starting"
+             : holding.group  ? "a placement group"
+                              : count_of(holding.workers, "worker");
     if (holding.leaving > 0) names += ", " + std::to_string(holding.leaving) + " leaving";
     names += ")";
   }
-  const std::int64_t capacity = capacity_->units(resource);
+  const std::int64_t capacity =
+      (cls.group ? classes_.at(*cls.group).offer : *capacity_).units(resource);
   const std::int64_t shown = std::max(held, std::int64_t{0});
-  if (granted_.units(resource) < capacity) {
+  if (!cls.group && granted_.units(resource) < capacity) {
     return "waits for " + resource + " " + describe_units(cls.demand.units(resource)) +
            ": of the node's " + describe_units(capacity) + " this job may use " +
            describe_units(granted_.units(resource)) + " at present, and uses " +
            describe_units(shown) + (names.empty() ? "" : " in " + names);
   }
   const bool all = held == capacity && capacity > ResourceAmounts::kUnitsPerOne;
-  return "waits for " + resource + " " + describe_units(cls.demand.units(resource)) + ": " +
+  return "waits for " + describe_amount(resource, cls.demand.units(resource)) + ": " +
          (all ? "all " + describe_units(capacity)
               : describe_units(shown) + " of " + describe_units(capacity)) +
          (shown == ResourceAmounts::kUnitsPerOne ? " is" : " are") + " held by " + names;

@@ -32,6 +32,10 @@
 //   slowly.
 // - A worker is born into an environment, and serves classes of that one only. Those of the node's
 //   own are the warm ones; others go when they have found nothing for kIdleKept.
+// - A placement group waits in one line with the actors, and like them keeps what it got for as
+// long
+//   as it is open. It gets all or nothing. What it keeps is served to its own tasks and actors by
+//   the same rules (bundles.h); it is free again when it is closed and the last of them has left.
 // - Workers beyond workers_warm that find nothing for kIdleKept go, those of classes too: what
 //   a burst of blocked tasks started ends after it. A spent worker goes after its task.
 // - A class whose task was ended for want of memory gets no more workers than it has left, and
@@ -65,7 +69,7 @@ struct WorkerId {
   friend auto operator<=>(const WorkerId&, const WorkerId&) = default;
 };
 
-enum class ClassKind { Task, Actor };
+enum class ClassKind { Task, Actor, Group };
 
 // What the processes of a class find around them; 0 is the node's own.
 struct EnvironmentId {
@@ -101,9 +105,12 @@ struct ClassOpened {
   ResourceAmounts demand;
   int priority = 0;  // of a task class: the higher comes first
   EnvironmentId environment = {};  // of a task class
+  std::optional<ClassId> group = {};  // of tasks or an actor in one: whose offer it demands of
+  ResourceAmounts offer = {};  // of a group
   friend bool operator==(const ClassOpened&, const ClassOpened&) = default;
 };
-// Its workers are detached; an actor's is retired.
+// Its workers are detached; an actor's is retired. Nothing more is started in a group; its actors
+// stay until they are closed themselves.
 struct ClassClosed {
   ClassId cls;
   friend bool operator==(const ClassClosed&, const ClassClosed&) = default;
@@ -209,9 +216,14 @@ struct PoolExhausted {
   ClassId cls;
   friend bool operator==(const PoolExhausted&, const PoolExhausted&) = default;
 };
+// The group has all that it demanded.
+struct GrantGroup {
+  ClassId cls;
+  friend bool operator==(const GrantGroup&, const GrantGroup&) = default;
+};
 
-using WorkerAction =
-    std::variant<StartWorker, AttachWorker, DetachWorker, RetireWorker, RejectClass, PoolExhausted>;
+using WorkerAction = std::variant<StartWorker, AttachWorker, DetachWorker, RetireWorker,
+                                  RejectClass, PoolExhausted, GrantGroup>;
 using WorkerActions = std::vector<WorkerAction>;
 
 // "attach worker 7 to class 3", for logs.
@@ -292,9 +304,9 @@ class WorkerAllotment {
  private:
   enum class ClassPhase {
     Open,  // a task class that may get workers
-    Waiting,  // an actor without a worker
+    Waiting,  // an actor without a worker, a group without its resources
     Starting,  // an actor whose worker has been ordered
-    Alive,  // an actor with its worker
+    Alive,  // an actor with its worker, a group with its resources
     Ended,  // an actor whose worker is gone, until it is opened again or closed
     Closing,  // closed, kept until the last worker has left
     Rejected,  // can never run here
@@ -306,7 +318,10 @@ class WorkerAllotment {
     std::int64_t depth = 0;
     int priority = 0;
     EnvironmentId environment;
-    std::uint64_t order = 0;  // of opening: actors are served in it
+    std::optional<ClassId> group;
+    ResourceAmounts offer;  // of a group
+    bool granted = false;  // a group
+    std::uint64_t order = 0;  // of opening: actors and groups are served in it
     std::optional<Time> wanting_since;  // wants a worker; got and lost none since
     bool exhaustion_told = false;
     std::string rejection;
@@ -344,6 +359,7 @@ class WorkerAllotment {
   void apply(const WorkerEvent& event, Time now, WorkerActions& actions);
   void open(const ClassOpened& opened, Time now, WorkerActions& actions);
   void close(ClassId id, Time now, WorkerActions& actions);
+  void end_members(ClassId group, Time now, WorkerActions& actions);
   void see_backlog(const BacklogSeen& seen, Time now);
   void join(const WorkerReady& ready, Time now, WorkerActions& actions);
   void start_failed(const WorkerStartFailed& failed, Time now);
@@ -372,6 +388,7 @@ class WorkerAllotment {
   void detach_surplus(Plan& plan, WorkerActions& actions);
 
   bool start_actor(ClassId id, Plan& plan, WorkerActions& actions);
+  void grant(ClassId group, Plan& plan, WorkerActions& actions);
   bool give_worker(ClassId id, Plan& plan, WorkerActions& actions);
   bool claim_place(ClassId id, Plan& plan, WorkerActions& actions);
   bool claim_resources(ClassId id, Plan& plan, WorkerActions& actions);
@@ -398,6 +415,8 @@ class WorkerAllotment {
   void retire(WorkerId id, Time now, WorkerActions& actions);
   void set_held(Worker& worker, const ResourceAmounts& held);
   void forget_if_left(ClassId id);
+  [[nodiscard]] bool is_left(ClassId id) const;
+  [[nodiscard]] std::string impossible(const Class& cls) const;
   [[nodiscard]] bool is_lent_to(const ResourceAmounts& demand) const;
   [[nodiscard]] int processes() const;
   [[nodiscard]] int own_processes() const;

@@ -1,5 +1,7 @@
 #include "core/worker_allotment.h"
 
+#include "core/bundles.h"
+
 #include <doctest/doctest.h>
 
 template <>
@@ -861,6 +863,137 @@ TEST_CASE("in a full pool an idle worker of another environment makes place") {
 
   CHECK(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{RetireWorker{kAnn}});
   CHECK(node.tell(WorkerGone{kAnn}) == WorkerActions{StartWorker{std::nullopt, kElsewhere}});
+}
+
+// ---- Placement groups.
+
+constexpr ClassId kGroup{7};
+
+ClassOpened group_of(const Bundles& bundles, ClassId id = kGroup) {
+  return {id, ClassKind::Group, sum_of(bundles), 0, {}, {}, offer_of(id.value, bundles)};
+}
+ClassOpened member(ClassId cls, ClassKind kind, const ResourceAmounts& demand,
+                   std::optional<std::uint32_t> bundle = {}) {
+  return {cls, kind, demand_in(kGroup.value, bundle, demand), 0, {}, kGroup};
+}
+
+TEST_CASE("a group is granted all it demands, and others do not get that any more") {
+  Node node{3, {kAnn, kBob, kCid}};
+
+  CHECK(node.tell(group_of({kOneCpu, kOneCpu})) == WorkerActions{GrantGroup{kGroup}});
+
+  CHECK(of_node(node.allotment.free()) == kOneCpu);
+  node.open(kTrain);
+  CHECK(node.tell(BacklogSeen{kTrain, 3}) == WorkerActions{AttachWorker{kCid, kTrain}});
+  CHECK(node.allotment.explain(kTrain) ==
+        "waits for CPU 1: all 3 are held by class 1 (1 worker), class 7 (a placement group)");
+}
+
+TEST_CASE("tasks of a group are served from its bundles, and from nothing else") {
+  Node node{4, {kAnn, kBob, kCid}};
+  node.tell(group_of({kOneCpu, kOneCpu}));
+  node.tell(member(kTrain, ClassKind::Task, kOneCpu, 1));
+  node.tell(member(kServe, ClassKind::Task, kOneCpu));
+
+  CHECK(node.tell(BacklogSeen{kTrain, 5}) == WorkerActions{AttachWorker{kCid, kTrain}});
+  CHECK(node.tell(BacklogSeen{kServe, 5}) == WorkerActions{AttachWorker{kBob, kServe}});
+
+  CHECK(node.allotment.explain(kTrain) ==
+        "waits for CPU 1 of the group's bundles: all 2 are held by class 1 (1 worker), class 2 (1 "
+        "worker)");
+  CHECK(of_node(node.allotment.free()) == amounts({{"CPU", 2}}));
+}
+
+TEST_CASE("a group waits for all of it, is given what tasks leave, and its tasks wait for it") {
+  Node node{2, {kAnn, kBob, kCid}};
+  node.open(kTrain);
+  node.tell(BacklogSeen{kTrain, 9});
+
+  CHECK(node.tell(group_of({kOneCpu, kOneCpu})) == WorkerActions{});
+  node.tell(member(kServe, ClassKind::Task, {}));
+  CHECK(node.tell(BacklogSeen{kServe, 1}) == WorkerActions{});
+  CHECK(node.allotment.explain(kServe) ==
+        "waits for its placement group, class 7, which waits for CPU 2: all 2 are held by class 1 "
+        "(2 workers)");
+
+  CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kBob}, DetachWorker{kCid}});
+  CHECK(node.tell(WorkerIdle{kBob}, kMuchLater) == WorkerActions{});
+  CHECK(node.tell(WorkerIdle{kCid}, kMuchLater) ==
+        WorkerActions{GrantGroup{kGroup}, AttachWorker{kCid, kServe}});
+}
+
+TEST_CASE("a small group passes a large one that waits for an actor's end") {
+  Node node{3};
+  node.tell(ClassOpened{kPlay, ClassKind::Actor, amounts({{"CPU", 2}})});
+
+  CHECK(node.tell(group_of({amounts({{"CPU", 2}})})) == WorkerActions{});
+  CHECK(node.tell(group_of({kOneCpu}, {8})) == WorkerActions{GrantGroup{{8}}});
+}
+
+TEST_CASE("a demand beyond its bundle, or of a group that is gone, is rejected with a sentence") {
+  Node node{4};
+  node.tell(group_of({kOneCpu, kOneCpu}));
+
+  CHECK(
+      node.tell(member(kTrain, ClassKind::Task, amounts({{"CPU", 2}}), 0)) ==
+      WorkerActions{RejectClass{kTrain, "class 1 wants CPU 2 of bundle 0, but that has 1 in all"}});
+  node.tell(ClassClosed{kGroup});
+  CHECK(node.tell(member(kServe, ClassKind::Task, kOneCpu)) ==
+        WorkerActions{RejectClass{kServe, "class 2 is of a placement group that was removed"}});
+}
+
+TEST_CASE("a group that is closed keeps its resources until the last of its workers has left") {
+  Node node{2, {kAnn}};
+  node.tell(group_of({kOneCpu}));
+  node.tell(member(kTrain, ClassKind::Task, kOneCpu));
+  node.tell(BacklogSeen{kTrain, 2});
+
+  CHECK(node.tell(ClassClosed{kGroup}) == WorkerActions{DetachWorker{kAnn}});
+  CHECK(of_node(node.allotment.free()) == kOneCpu);
+  CHECK(node.tell(BacklogSeen{kTrain, 2}) == WorkerActions{});
+
+  node.tell(WorkerGone{kAnn});
+  CHECK(node.allotment.free() == amounts({{"CPU", 2}}));
+  CHECK_FALSE(node.allotment.view(kGroup).has_value());
+}
+
+TEST_CASE("an actor of a group holds its bundle, also after the group was closed, until it ends") {
+  Node node{2};
+  node.tell(group_of({kOneCpu}));
+  CHECK(node.tell(member(kPlay, ClassKind::Actor, kOneCpu)) == WorkerActions{StartWorker{kPlay}});
+  node.tell(WorkerReady{kAnn, kPlay});
+
+  node.tell(ClassClosed{kGroup});
+  CHECK(of_node(node.allotment.free()) == kOneCpu);
+  node.tell(WorkerGone{kAnn});
+  CHECK(node.allotment.free() == amounts({{"CPU", 2}}));
+}
+
+TEST_CASE("a task of a group that blocks lends its CPU to its group alone") {
+  Node node{1, {kAnn, kBob}};
+  node.tell(group_of({kOneCpu}));
+  node.tell(member(kTrain, ClassKind::Task, kOneCpu));
+  node.open(kServe);
+  node.tell(BacklogSeen{kTrain, 2});
+  node.tell(BacklogSeen{kServe, 1});
+
+  CHECK(node.tell(WorkerBlocked{kBob}) == WorkerActions{AttachWorker{kAnn, kTrain}});
+  CHECK(of_node(node.allotment.free()) == ResourceAmounts{});
+}
+
+TEST_CASE("what groups hold is firm in a claim, what one waits for is wanted, and urgent in time") {
+  Node node{3};
+  node.tell(group_of({kOneCpu}));
+  node.tell(member(kTrain, ClassKind::Actor, kOneCpu));
+  node.tell(ShareChanged{amounts({{"CPU", 2}})});
+  node.tell(group_of({amounts({{"CPU", 2}})}, {8}));
+
+  const WorkerAllotment::Claim claim = node.allotment.claim(kMuchLater);
+
+  CHECK(claim.firm == kOneCpu);
+  CHECK(claim.used == kOneCpu);
+  CHECK(claim.wanted == amounts({{"CPU", 3}}));
+  CHECK(claim.urgent == amounts({{"CPU", 2}}));
 }
 
 }  // namespace

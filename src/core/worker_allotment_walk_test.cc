@@ -8,6 +8,7 @@
 #include <random>
 #include <set>
 
+#include "core/bundles.h"
 #include "core/worker_allotment.h"
 
 namespace mobula::core {
@@ -35,6 +36,9 @@ struct Tasks {
   bool rejected = false;
   bool start_ordered = false;
   bool told_exhausted = false;
+  std::optional<ClassId> group = {};
+  ResourceAmounts offer = {};  // of a group
+  bool granted = false;
 };
 
 class PretendNode {
@@ -95,7 +99,7 @@ class PretendNode {
         if (!tasks.open || tasks.rejected) continue;
         if (tasks.kind == ClassKind::Task) {
           tell(BacklogSeen{id, classes_.at(id).depth});
-        } else if (round % 7 == 0 && has_process(id)) {
+        } else if (round % 7 == 0 && (has_process(id) || tasks.granted)) {
           close(id);
         }
       }
@@ -149,6 +153,7 @@ class PretendNode {
       return;
     }
     const ClassId id{++last_class_};
+    if (pick(6) == 0) return open_group(id);
     Tasks tasks;
     tasks.kind = pick(4) == 0 ? ClassKind::Actor : ClassKind::Task;
     tasks.demand = ResourceAmounts::from_units({{"CPU", 10'000}});
@@ -161,8 +166,27 @@ class PretendNode {
       tasks.priority = pick(2) == 0 ? 0 : static_cast<int>(pick(5)) - 2;
       tasks.environment = {pick(3) != 0 ? 0 : static_cast<std::uint32_t>(pick(3))};
     }
+    if (const auto group = pick_class();
+        group && classes_.at(*group).kind == ClassKind::Group && pick(4) != 0) {
+      tasks.group = *group;
+      const auto bundle = pick(2) == 0 ? std::nullopt : std::optional<std::uint32_t>(pick(2));
+      tasks.demand = demand_in(group->value, bundle, tasks.demand);
+    }
     classes_[id] = tasks;
-    tell(ClassOpened{id, tasks.kind, tasks.demand, tasks.priority, tasks.environment});
+    tell(ClassOpened{id, tasks.kind, tasks.demand, tasks.priority, tasks.environment, tasks.group});
+  }
+  void open_group(ClassId id) {
+    Bundles bundles;
+    for (std::int64_t i = 0; i <= pick(3); ++i) {
+      bundles.push_back(ResourceAmounts::from_units(
+          {{"CPU", 5'000 * (1 + pick(3))}, {"GPU", pick(3) == 0 ? 5'000 : 0}}));
+    }
+    Tasks group;
+    group.kind = ClassKind::Group;
+    group.demand = sum_of(bundles);
+    group.offer = offer_of(id.value, bundles);
+    classes_[id] = group;
+    tell(ClassOpened{id, ClassKind::Group, group.demand, 0, {}, {}, group.offer});
   }
   void close_class() {
     if (pick(3) != 0) return;
@@ -173,6 +197,11 @@ class PretendNode {
     tasks.open = false;
     tasks.depth = 0;
     tasks.start_ordered = false;
+    for (auto& [member, others] : classes_) {
+      if (others.group != id || others.rejected) continue;
+      others.rejected = others.kind == ClassKind::Task || waits_for_start(member);
+      others.depth = 0;
+    }
     for (auto& [worker, process] : processes_) {
       if (process.cls == id && process.actor) {
         process.cls.reset();
@@ -186,7 +215,7 @@ class PretendNode {
   }
   void see_backlog() {
     const auto id = pick_class();
-    if (!id || classes_.at(*id).kind == ClassKind::Actor || classes_.at(*id).rejected) return;
+    if (!id || classes_.at(*id).kind != ClassKind::Task || classes_.at(*id).rejected) return;
     classes_.at(*id).depth = pick(3) == 0 ? 0 : pick(12);
     now_ += std::chrono::microseconds(pick(3'000));
     tell(BacklogSeen{*id, classes_.at(*id).depth});
@@ -295,9 +324,21 @@ class PretendNode {
 
   ResourceAmounts held(const Process& process) const {
     if (!process.cls) return {};
-    ResourceAmounts amounts = classes_.at(*process.cls).demand;
-    if (process.blocked) amounts.set_units("CPU", 0);
+    ResourceAmounts amounts;
+    for (const auto& [name, units] : classes_.at(*process.cls).demand.by_name()) {
+      if (!process.blocked || (name != "CPU" && !name.starts_with("CPU\n")))
+        amounts.set_units(name, units);
+    }
     return amounts;
+  }
+  // A group that was closed keeps what it has until the last of its tasks and actors has left.
+  bool keeps(ClassId id) const {
+    const Tasks& group = classes_.at(id);
+    return group.granted &&
+           (group.open || std::any_of(classes_.begin(), classes_.end(), [&](const auto& entry) {
+              return entry.second.group == id &&
+                     (entry.second.start_ordered || has_process(entry.first));
+            }));
   }
   ResourceAmounts free() const {
     ResourceAmounts amounts = capacity_;
@@ -307,6 +348,9 @@ class PretendNode {
     for (const auto& [id, tasks] : classes_) {
       const bool joins = joining_ && processes_.at(*joining_).cls == id;
       if (tasks.start_ordered || joins) amounts.subtract(tasks.demand);
+      if (!keeps(id)) continue;
+      amounts.subtract(tasks.demand);
+      amounts.add(tasks.offer);
     }
     return amounts;
   }
@@ -328,6 +372,10 @@ class PretendNode {
     return tasks.kind == ClassKind::Actor && tasks.open && !tasks.rejected &&
            !tasks.start_ordered && !has_process(id);
   }
+  bool waits_for_grant(ClassId id) const {
+    const Tasks& group = classes_.at(id);
+    return group.kind == ClassKind::Group && group.open && !group.rejected && !group.granted;
+  }
 
   void carry_out(const StartWorker& start) {
     if (start.for_actor) {
@@ -342,6 +390,11 @@ class PretendNode {
       REQUIRE(generic_starts_.size() <= static_cast<std::size_t>(std::max<std::int64_t>(1, cpus_)));
     }
     REQUIRE(count() <= workers_max_);
+  }
+  void carry_out(const GrantGroup& grant) {
+    REQUIRE(waits_for_grant(grant.cls));
+    REQUIRE(free().contains(classes_.at(grant.cls).demand));
+    classes_.at(grant.cls).granted = true;
   }
   void carry_out(const AttachWorker& attached) {
     Process& process = processes_.at(attached.worker);
@@ -377,7 +430,13 @@ class PretendNode {
     process.doing = Doing::Ending;
   }
   void carry_out(const RejectClass& rejected) {
-    REQUIRE_FALSE(capacity_.contains(classes_.at(rejected.cls).demand));
+    const Tasks& tasks = classes_.at(rejected.cls);
+    if (tasks.group) {
+      const Tasks& group = classes_.at(*tasks.group);
+      REQUIRE_FALSE((group.open && !group.rejected && group.offer.contains(tasks.demand)));
+    } else {
+      REQUIRE_FALSE(capacity_.contains(tasks.demand));
+    }
     classes_.at(rejected.cls).rejected = true;
   }
   void carry_out(const PoolExhausted& exhausted) {
@@ -402,15 +461,24 @@ class PretendNode {
         tasks.told_exhausted = false;
       }
       if (tasks.open) REQUIRE_FALSE(allotment_.explain(id).empty());
+      if (waits_for_grant(id) && free().contains(tasks.demand)) check_somebody_is_first(id);
       if (tasks.kind == ClassKind::Task && tasks.open && !tasks.rejected) check_served(id, tasks);
     }
+  }
+  // What a group could have is kept from it only for who has waited for longer.
+  void check_somebody_is_first(ClassId group) const {
+    INFO("group " << group.value << ": " << allotment_.explain(group));
+    REQUIRE(std::any_of(classes_.begin(), classes_.end(), [&](const auto& entry) {
+      return entry.first < group && (waits_for_start(entry.first) || waits_for_grant(entry.first));
+    }));
   }
   // A backlog with free resources is never left without a worker or one on its way.
   void check_served(ClassId id, const Tasks& tasks) const {
     if (tasks.depth == 0 || !free().contains(tasks.demand) || has_able_worker(id)) return;
     // What looks free may be kept for someone whose larger demand does not fit yet.
     for (const auto& [other, others] : classes_) {
-      const bool waits = waits_for_start(other) || (others.depth > 0 && other != id);
+      const bool waits =
+          waits_for_start(other) || waits_for_grant(other) || (others.depth > 0 && other != id);
       if (waits && !free().contains(others.demand)) return;
       if (waits_for_start(other)) return;  // it waits for a place, and comes first
     }
@@ -431,7 +499,7 @@ class PretendNode {
   }
   bool nothing_waits() const {
     return std::none_of(classes_.begin(), classes_.end(), [&](const auto& entry) {
-      return entry.second.depth > 0 || waits_for_start(entry.first);
+      return entry.second.depth > 0 || waits_for_start(entry.first) || waits_for_grant(entry.first);
     });
   }
 
