@@ -68,7 +68,8 @@ typedef enum mobula_status {
   MOBULA_STREAM_STOPPED = 22,
   MOBULA_ACTOR_NOT_FOUND = 23,
   MOBULA_ACTOR_ALREADY_EXISTS = 24,
-  MOBULA_DEADLINE_EXCEEDED = 25
+  MOBULA_DEADLINE_EXCEEDED = 25,
+  MOBULA_PLACEMENT_GROUP_REMOVED = 26
 } mobula_status;
 
 /* Of the last call of this thread that failed; valid until the next one that fails. Never NULL. */

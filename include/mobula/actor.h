@@ -285,7 +285,8 @@ enum class DeathReason : std::uint32_t {
   ConstructorFailed,
   NotStarted,  // no process could be had for it
   OutOfMemory,  // killed for want of memory, and no restart was left
-  StateLost  // its checkpoints are damaged, or its methods not deterministic (Recovery::Replay)
+  StateLost,  // its checkpoints are damaged, or its methods not deterministic (Recovery::Replay)
+  PlacementGroupRemoved  // that it was in
 };
 
 // How an actor died for good.

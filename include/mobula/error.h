@@ -40,6 +40,7 @@ enum class ErrorCode : std::uint32_t {
   kActorNotFound,
   kActorAlreadyExists,
   kDeadlineExceeded,
+  kPlacementGroupRemoved,
 };
 
 class Error : public std::exception {
@@ -118,6 +119,7 @@ MOBULA_ERROR(DecodeError, kDecode)  // bytes that do not make a value of the typ
 MOBULA_ERROR(LibraryLoadError, kLibraryLoad)  // of Config.code_search_path
 MOBULA_ERROR(ActorNotFoundError, kActorNotFound)  // no living actor of that name and class
 MOBULA_ERROR(ActorAlreadyExistsError, kActorAlreadyExists)  // its name is another one's
+MOBULA_ERROR(PlacementGroupRemovedError, kPlacementGroupRemoved)  // with the task that was in it
 #undef MOBULA_ERROR
 
 // The task had not ended by its deadline, or one whose value it needs; so it was cancelled.

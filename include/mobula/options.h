@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "mobula/scheduling.h"
+
 namespace mobula {
 
 using Duration = std::chrono::nanoseconds;
@@ -29,6 +31,7 @@ struct TaskOptions {
   int max_retries = 3;  // further attempts after a worker crash; -1: without end; 0: none
   bool retry_exceptions = false;  // also when the function throws
   std::string name = {};  // shown in errors and tools instead of the function's
+  Scheduling scheduling = {};  // where it may run (scheduling.h)
   RuntimeEnv runtime_env = {};
   // From -100 to 100: tasks of a higher one get workers first, also those at work on a lower one,
   // as soon as these have ended their task.
@@ -76,6 +79,7 @@ struct ActorOptions {
   std::optional<double> num_gpus = {};
   std::optional<double> memory = {};
   std::map<std::string, double> resources = {};
+  Scheduling scheduling = {};  // where it may live (scheduling.h)
   // A handle of the actor that has the name, if there is one; ActorNotFoundError if that is of
   // another class.
   bool get_if_exists = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mobula/error.h"
 #include "shm/claim.h"
 #include "shm/holds.h"
 
@@ -49,6 +50,23 @@ void Monitors::actor_died(std::uint32_t actor, const ActorDeath& death) {
   record.result_size = static_cast<std::uint32_t>(writer.size());
   record.result_kind = shm::ResultKind::Inline;
   shm::claim::complete(memory_, memory_.participant(me_), record, it->second, State::Done, sink_);
+}
+
+void Monitors::granted(std::uint32_t group) { complete(group, State::Done); }
+
+void Monitors::group_removed(std::uint32_t group) { complete(group, State::Failed); }
+
+void Monitors::complete(std::uint32_t group, State state) {
+  const auto it = records_.find(group);
+  if (it == records_.end()) return;
+  Record& record = memory_.record(it->second.slot);
+  if (word::is_final(record.state.load())) return;
+  if (state == State::Failed) {
+    record.error() = {
+        static_cast<std::uint32_t>(ErrorCode::kPlacementGroupRemoved), 0, 0, 0, 0, group, 0};
+    record.result_kind = shm::ResultKind::ErrorCode;
+  }
+  shm::claim::complete(memory_, memory_.participant(me_), record, it->second, state, sink_);
 }
 
 void Monitors::forget(std::uint32_t actor) {

@@ -1,5 +1,6 @@
 // For each actor that somebody monitors, a record that becomes Done when the actor is dead for
-// good.
+// good; and for each placement group that somebody waits for, one that becomes Done when the group
+// has its resources, or Failed when it will not.
 //
 // The records lie in a ledger of the daemon's own, so a monitor outlives the process that asked for
 // it, and all monitors of an actor share one. A record that is waited for costs its 256 bytes. It
@@ -28,12 +29,17 @@ class Monitors {
   std::optional<shm::Address> record_of(std::uint32_t actor);
   // It is dead for good. May be told again.
   void actor_died(std::uint32_t actor, const ActorDeath& death);
-  // Its class will be another actor's.
+  // Its class will be another actor's, or group's.
   void forget(std::uint32_t actor);
+
+  // Of groups, which have classes of their own. May be told again; what was told first counts.
+  void granted(std::uint32_t group);
+  void group_removed(std::uint32_t group);
   // Frees what nobody holds any more.
   void tidy();
 
  private:
+  void complete(std::uint32_t group, shm::State state);
   std::optional<std::uint32_t> take_slot();
   bool find_slots();
 

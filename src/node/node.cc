@@ -311,6 +311,7 @@ void Node::look_round() {
   busy_ = false;
   order_forks();
   serve_actors();
+  serve_groups();
   end_condemned();
   end_late();
   sample_workers();
@@ -341,6 +342,7 @@ void Node::sample_workers() {
 void Node::sample_worker(std::uint32_t process, Worker& worker, bool wanted, bool survey) {
   shm::Process& shared = memory_.process(process);
   const core::WorkerId id{process};
+  if (worker.ends_with_group) return;  // it is as good as gone
   // Also of a worker that is to leave: its last task may wait for one that needs its CPU.
   const bool blocked = shared.blocked_threads.load(std::memory_order_seq_cst) > 0;
   if (blocked != worker.blocked) {
@@ -433,6 +435,8 @@ void Node::carry_out(const core::WorkerActions& actions) {
       workers_.at(retire->worker.value).retired = true;
       memory_.process(retire->worker.value).must_leave.store(1, std::memory_order_seq_cst);
       wake(retire->worker.value);
+    } else if (const auto* grant = std::get_if<core::GrantGroup>(&action)) {
+      group_granted(grant->cls.value);
     } else if (const auto* reject = std::get_if<core::RejectClass>(&action)) {
       rejected_ = reject->reason;
     } else if (const auto* exhausted = std::get_if<core::PoolExhausted>(&action)) {

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/bundles.h"
 #include "core/deadline_queue.h"
 #include "core/memory_guard.h"
 #include "core/progress_bars.h"
@@ -70,6 +71,7 @@ class Node {
     std::uint64_t tasks_done = 0;  // when it was last asked whether it has work
     std::optional<core::KillForMemory> killed_for;
     bool killed_by_us = false;
+    bool ends_with_group = false;  // killed, since its placement group was removed
     bool killed_once = false;  // by mobula::kill, which leaves the actor its restarts
     std::string log_name;
   };
@@ -77,6 +79,7 @@ class Node {
     int max_restarts = 0;
     int max_task_retries = 0;
     core::ResourceAmounts demand;
+    std::optional<core::ClassId> group;  // that it is placed in
     std::uint64_t type = 0;  // key of its class
     std::uint32_t environment = 0;
     int restarts = 0;
@@ -88,6 +91,25 @@ class Node {
     bool dead = false;
     bool ending = false;  // its last handle is gone
     bool one_by_one = true;  // one thread runs its calls, in order
+  };
+
+  struct Group {
+    std::uint32_t number = 0;  // in the order of their making, from 1
+    std::uint64_t id = 0;
+    std::string name;
+    std::string text;  // name and bundles, as asked for
+    std::uint32_t strategy = 0;
+    core::Bundles bundles;
+    bool granted = false;
+    bool removed = false;
+    std::vector<std::uint32_t> task_classes;  // once it is removed
+  };
+  // Where a task or an actor is to be.
+  struct Place {
+    std::optional<core::ClassId> cls;  // of the group
+    std::uint64_t group = 0;
+    std::int32_t bundle = -1;
+    std::string name;
   };
 
   bool start(const wire::Message& message);
@@ -109,6 +131,17 @@ class Node {
   void open_class(std::uint32_t process, wire::Message& message);
   void open_callback_class(std::uint32_t process, wire::Message& message);
   void close_callback_class(std::uint32_t process);
+  void close_class(std::uint32_t cls);
+  Group* group_by_id(std::uint64_t id);
+  void open_group(wire::Message& message);
+  void group_granted(std::uint32_t cls);
+  bool place(std::string_view placement, core::ResourceAmounts& demand, Place& place,
+             wire::Message& message);
+  void remove_group(std::uint64_t id);
+  void end_workers_of(const Group& group);
+  void serve_groups();
+  void read_group(wire::Message& message);
+  void hold_group(std::uint32_t process, wire::Message& message);
   void find_actor(std::uint32_t process, wire::Message& message);
   void list_actors(wire::Message& message);
   void monitor_actor(std::uint32_t process, wire::Message& message);
@@ -239,6 +272,9 @@ class Node {
   std::size_t forks_ordered_ = 0;  // and not answered
   std::map<std::uint32_t, Worker> workers_;  // by process
   std::map<std::uint32_t, Actor> actors_;  // by class
+  std::map<std::uint32_t, Group> groups_;  // by class
+  std::deque<Group> removed_groups_;  // the latest of which nothing is left
+  std::uint32_t groups_made_ = 0;
   ActorNames names_;
   std::string namespace_;  // of who names none
   std::map<std::string, std::uint32_t> task_classes_;  // by demand, environment and priority

@@ -27,10 +27,15 @@ ActorDeath told(const shm::DeathNote& note, int restarts) {
       case shm::Death::NotStarted: return DeathReason::NotStarted;
       case shm::Death::OutOfMemory: return DeathReason::OutOfMemory;
       case shm::Death::StateLost: return DeathReason::StateLost;
+      case shm::Death::GroupRemoved: return DeathReason::PlacementGroupRemoved;
       default: return DeathReason::Crashed;
     }
   };
   return {reason(), note.signal, note.exit_code, restarts, note.pid};
+}
+
+shm::Death killed(std::uint64_t kill_request) {
+  return (kill_request & shm::kGroupRemoved) ? shm::Death::GroupRemoved : shm::Death::Killed;
 }
 
 }  // namespace
@@ -140,7 +145,7 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
   }
   const std::uint64_t request = cls.kill_request.load();
   const bool orderly = end.signal == 0 && end.exit_code == 0;
-  const shm::Death cause = (request & shm::kKill) ? shm::Death::Killed
+  const shm::Death cause = (request & shm::kKill) ? killed(request)
                            : end.exit_code == wire::kExitConstructorFailed
                                ? shm::Death::ConstructorFailed
                            : end.exit_code == wire::kExitStateLost ? shm::Death::StateLost
@@ -153,7 +158,7 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
 void Node::restart_if_due(std::uint32_t id, Actor& actor) {
   if (!actor.restart_at || now() < *actor.restart_at) return;
   actor.restart_at.reset();
-  step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
+  step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand, 0, {}, actor.group});
 }
 
 // Its process died before it joined: no fault of the actor, so none of its restarts is spent. Not
@@ -163,10 +168,10 @@ void Node::actor_start_failed(std::uint32_t id, const ProcessEnd& end) {
   if (it == actors_.end() || it->second.dead) return;
   Actor& actor = it->second;
   actor.worker = shm::kNone;
-  if (memory_.scheduling_class(id).kill_request.load() & shm::kKill)
-    return bury_actor(id, shm::Death::Killed, end);
+  const std::uint64_t request = memory_.scheduling_class(id).kill_request.load();
+  if (request & shm::kKill) return bury_actor(id, killed(request), end);
   if (++actor.failed_starts > kActorStartsMax) return bury_actor(id, shm::Death::NotStarted, end);
-  step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand});
+  step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand, 0, {}, actor.group});
 }
 
 void Node::bury_actor(std::uint32_t id, shm::Death cause, const ProcessEnd& end) {
@@ -222,7 +227,7 @@ void Node::serve_actors() {
     }
     if (actor.worker == shm::kNone) {  // not started, or between two lives
       if (shm::is_doomed(request))
-        bury_actor(id, (request & shm::kKill) ? shm::Death::Killed : shm::Death::Left, {});
+        bury_actor(id, (request & shm::kKill) ? killed(request) : shm::Death::Left, {});
       else if (request & shm::kConstructorFailed)
         bury_actor(id, shm::Death::ConstructorFailed, {});
       else if (depth_of(id) == 0)
@@ -244,8 +249,7 @@ void Node::serve_actors() {
     // No handle is left that could name the class: its entry serves the next actor.
     actors_.erase(id);
     monitors_->forget(id);
-    memory_.scheduling_class(id).state.store(static_cast<std::uint32_t>(shm::ClassState::Free));
-    tables_->close_class(id);
+    close_class(id);
   }
 }
 

@@ -122,6 +122,10 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
       return;
     }
     case wire::Kind::OpenClass: message.set_text(asked); return open_class(process, message);
+    case wire::Kind::OpenGroup: message.set_text(asked); return open_group(message);
+    case wire::Kind::RemoveGroup: return remove_group(message.c);
+    case wire::Kind::ReadGroup: message.set_text(asked); return read_group(message);
+    case wire::Kind::GroupReady: return hold_group(process, message);
     case wire::Kind::FindActor: message.set_text(asked); return find_actor(process, message);
     case wire::Kind::ListActors: message.set_text(asked); return list_actors(message);
     case wire::Kind::Monitor: return monitor_actor(process, message);
@@ -190,7 +194,8 @@ void Node::report_resources(wire::Message& message) {
     for (const auto& [process, worker] : workers_) {
       if (worker.actor || worker.attached == shm::kNone || worker.leaving) continue;
       const auto view = allotment_.view({worker.attached});
-      if (view && memory_.process(process).sleeping.load()) amounts.add(view->demand);
+      if (view && memory_.process(process).sleeping.load())
+        amounts.add(core::of_node(view->demand));
     }
     amounts.set_units("object_store_memory",
                       static_cast<std::int64_t>(objects_->bytes_available()) *

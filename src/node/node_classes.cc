@@ -1,7 +1,6 @@
 // Scheduling classes: opened when a process asks for one, and closed when nobody can name it any
 // more. What an actor's life then brings is in node_actors.cc.
 #include <stdlib.h>
-#include <string.h>
 
 #include <algorithm>
 
@@ -9,17 +8,6 @@
 #include "node/node_parts.h"
 
 namespace mobula::node {
-namespace {
-
-template <std::size_t N>
-void copy_text(char (&to)[N], std::string_view text) {
-  const std::size_t n = std::min(text.size(), N - 1);
-  ::memcpy(to, text.data(), n);
-  to[n] = 0;
-}
-
-}  // namespace
-
 void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
   shm::SchedulingClass& cls = memory_.scheduling_class(id);
   cls.kind.store(static_cast<std::uint32_t>(kind));
@@ -37,6 +25,9 @@ void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
   cls.lasting.born = cls.lasting.taken.load();
   cls.pending_calls_max = -1;
   cls.out_of_order = 0;
+  cls.placement_group = 0;
+  cls.bundle = -1;
+  copy_text(cls.group_name, "");
   copy_text(cls.groups, "");
   copy_text(cls.name, "");
   copy_text(cls.given_name, "");
@@ -78,8 +69,10 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   const std::string text(message.text_view());
   const wire::Fields fields = wire::split(text);
   const bool is_actor = message.a == static_cast<std::uint32_t>(shm::ClassKind::Actor);
-  const std::uint32_t environment =
-      environment_number(std::string(wire::rest(text, is_actor ? wire::kActorFields : 1)));
+  const std::uint32_t environment = environment_number(
+      std::string(wire::rest(text, is_actor ? wire::kActorFields : wire::kTaskFields)));
+  const std::string placement(
+      wire::field(fields, is_actor ? wire::kActorPlacement : wire::kTaskPlacement));
   const auto priority = static_cast<int>(message.b);
   const std::string key = text + '\0' + std::to_string(priority);
   const std::string demand_text(wire::field(fields, 0));
@@ -115,6 +108,9 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   if (const auto* refusal = std::get_if<core::ResourceRefusal>(&parsed))
     return refuse(message, wire::Status::Invalid, refusal->describe());
   const auto& demand = std::get<core::ResourceAmounts>(parsed);
+  core::ResourceAmounts placed = demand;
+  Place in;
+  if (!place(placement, placed, in, message)) return;
   const auto id = tables_->open_class();
   if (!id)
     return refuse(message, wire::Status::Limit,
@@ -131,6 +127,9 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   copy_text(cls.name, is_actor ? actor_class : demand.describe());
   copy_text(cls.given_name, is_actor ? name.name : "");
   cls.environment.store(environment);
+  cls.placement_group = in.group;
+  cls.bundle = in.bundle;
+  copy_text(cls.group_name, in.name);
   copy_text(cls.demand_text, demand_text);
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Open), std::memory_order_release);
   recovery_->open_class_ring(*id);
@@ -139,7 +138,8 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
     actor = Actor{};
     actor.max_restarts = restarts;
     actor.max_task_retries = retries;
-    actor.demand = demand;
+    actor.demand = placed;
+    actor.group = in.cls;
     actor.type = std::strtoull(type.c_str(), nullptr, 10);
     actor.one_by_one = groups.empty() && !out_of_order;
     actor.environment = environment;
@@ -148,22 +148,29 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   // In local mode an actor is judged by its demand, and no process is to be started for it.
   step(core::ClassOpened{{*id},
                          is_actor && !local_ ? core::ClassKind::Actor : core::ClassKind::Task,
-                         demand,
+                         placed,
                          is_actor ? 0 : priority,
-                         {is_actor ? 0 : environment}});
+                         {is_actor ? 0 : environment},
+                         in.cls});
   if (!rejected_.empty()) {
     step(core::ClassClosed{{*id}});
     actors_.erase(*id);
-    cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Free));
-    tables_->close_class(*id);
-    return refuse(
-        message, wire::Status::Unschedulable,
-        "a demand of " + demand.describe() + " can never be met: " + rejected_ +
-            ". Ask for less, or give the node more (Config.num_cpus, num_gpus, resources)");
+    close_class(*id);
+    return refuse(message, wire::Status::Unschedulable,
+                  "a demand of " + demand.describe() + " can never be met: " + rejected_ +
+                      (in.cls ? ". Ask for less, or for larger bundles"
+                              : ". Ask for less, or give the node more (Config.num_cpus, num_gpus, "
+                                "resources)"));
   }
   if (!is_actor) task_classes_[key] = *id;
   if (is_actor && !name.name.empty()) names_.give(name, *id);
   message.a = *id;
+}
+
+// Nothing names it any more: its entry serves the next one.
+void Node::close_class(std::uint32_t id) {
+  memory_.scheduling_class(id).state.store(static_cast<std::uint32_t>(shm::ClassState::Free));
+  tables_->close_class(id);
 }
 
 void Node::tell_past_records(std::uint32_t cls, wire::Message& message) {

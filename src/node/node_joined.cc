@@ -140,7 +140,7 @@ void Node::claim_share() {
 
 // What nobody holds of all that this session could use.
 core::ResourceAmounts Node::free_amounts() {
-  if (node_ < 0) return allotment_.free();
+  if (node_ < 0) return core::of_node(allotment_.free());
   wire::Message message;
   message.kind = wire::Kind::Resources;
   message.a = 1;

@@ -166,6 +166,7 @@ shm::DeathCause Node::cause_of_kill(const Worker& worker) {
     return {shm::Death::OutOfMemory, static_cast<std::uint8_t>(kill.meter.scope), in_mib(kill.used),
             in_mib(kill.meter.limit)};
   }
+  if (worker.ends_with_group) return {shm::Death::GroupRemoved};
   if (worker.killed_once) return {shm::Death::Killed};
   if (worker.killed_by_us || gauge_.kernel_kills() <= kernel_kills_) return {};
   ++kernel_kills_;

@@ -1,7 +1,10 @@
 // What the parts of class Node share (node*.cc), and the daemon of a node that stays (head.cc).
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -32,6 +35,13 @@ int open_pidfd(std::uint32_t pid);
 // Amounts as daemons tell each other: "CPU=20000\n", in units, so that nothing is rounded.
 std::string format_units(const core::ResourceAmounts& amounts);
 core::ResourceAmounts parse_units(std::string_view text);
+
+template <std::size_t N>
+void copy_text(char (&to)[N], std::string_view text) {
+  const std::size_t n = std::min(text.size(), N - 1);
+  std::memcpy(to, text.data(), n);
+  to[n] = 0;
+}
 
 inline void refuse(wire::Message& message, wire::Status status, std::string_view why) {
   message.status = status;

@@ -290,6 +290,7 @@ void Node::worker_exited(std::uint32_t process, int status) {
     shm::SchedulingClass& cls = memory_.scheduling_class(*worker.actor);
     const bool orderly = end.signal == 0 && end.exit_code == 0;
     if (orderly && (cls.kill_request.load() & shm::kLeave)) end.cause = {shm::Death::Left};
+    if (cls.kill_request.load() & shm::kGroupRemoved) end.cause = {shm::Death::GroupRemoved};
     // Without a handle there is no creation to run again.
     wanted = shm::is_meant_to_end(cls.kill_request.load()) ||
              end.exit_code == wire::kExitConstructorFailed || end.exit_code == wire::kExitStateLost;

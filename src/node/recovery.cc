@@ -39,6 +39,16 @@ Refs refs_of_result(const shm::Memory& memory, Record& record) {
   return shm::trailing_refs(memory.object(memory.object_offset(at)), at.size);
 }
 
+shm::CompactError group_removed(const Record& task) {
+  return {static_cast<std::uint32_t>(ErrorCode::kPlacementGroupRemoved),
+          0,
+          0,
+          0,
+          0,
+          task.scheduling_class,
+          task.function};
+}
+
 }  // namespace
 
 Recovery::Recovery(shm::Memory& memory, Tables& tables, ObjectMemory& objects,
@@ -67,7 +77,15 @@ void Recovery::push(Record& record, Address address) {
   shm::ring::push(memory_, ring, address);
 }
 
+// Of a class whose placement group was removed.
+bool Recovery::is_of_dead_class(const Record& record) const {
+  return record.kind == shm::Kind::Task &&
+         memory_.scheduling_class(record.scheduling_class).state.load(std::memory_order_seq_cst) ==
+             static_cast<std::uint32_t>(shm::ClassState::Dead);
+}
+
 void Recovery::publish(Record& record, Address address) {
+  if (is_of_dead_class(record)) return fail(record, address, group_removed(record));
   if (record.kind == shm::Kind::Task || record.kind == shm::Kind::Callback) push(record, address);
   shm::doorbell::ring(memory_, memory_.scheduling_class(record.scheduling_class),
                       shm::doorbell::kDeepBacklog);
@@ -334,6 +352,10 @@ void Recovery::repair_claim(std::uint32_t participant, Address address, const Pr
   bool again = false;
   ErrorCode code = end.cause.death == shm::Death::OutOfMemory ? ErrorCode::kOutOfMemory
                                                               : ErrorCode::kWorkerCrashed;
+  if (is_of_dead_class(record)) {
+    fail(record, address, group_removed(record), participant);
+    return cancel_children(process, record);
+  }
   switch (record.kind) {
     case shm::Kind::ActorCreate:
       again = actor && actor->restarts;
@@ -460,6 +482,22 @@ void Recovery::fail_calls(std::uint32_t id) {
       ring.tail.compare_exchange_strong(t, t + 1);
     }
     at = ring.next.load();
+  }
+}
+
+void Recovery::fail_tasks(const std::vector<std::uint32_t>& classes) {
+  if (classes.empty()) return;
+  for (const std::uint32_t segment : tables_.record_segments()) {
+    const std::uint32_t ready = memory_.segment_ready(segment).load(std::memory_order_acquire);
+    for (std::uint32_t r = 0; r < ready; ++r) {
+      const std::uint32_t slot = segment * shm::kRecordsPerSegment + r;
+      Record& record = memory_.record(slot);
+      const std::uint64_t state = record.state.load(std::memory_order_acquire);
+      if ((word::state(state) == State::Ready || word::state(state) == State::Waiting) &&
+          record.kind == shm::Kind::Task &&
+          std::find(classes.begin(), classes.end(), record.scheduling_class) != classes.end())
+        fail(record, {slot, word::generation(state)}, group_removed(record));
+    }
   }
 }
 

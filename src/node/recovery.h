@@ -55,6 +55,10 @@ class Recovery final : public shm::ReadySink {
   // Fails everything in the rings of an actor that does not come back, and its creation.
   void fail_calls(std::uint32_t cls);
 
+  // Fails all tasks of these classes that nobody has claimed: their placement group was removed.
+  // The classes are Dead already, so that no further one is left to itself.
+  void fail_tasks(const std::vector<std::uint32_t>& classes);
+
   // The creation of an actor whose creator died before it submitted it: true, and the slot's next
   // tenant has another address than the one that the actor's class names.
   bool withdraw_creation(shm::Address creation, std::uint32_t dead_process);
@@ -87,6 +91,7 @@ class Recovery final : public shm::ReadySink {
   void push(shm::Record& record, shm::Address address);
   std::vector<shm::Address> take_repeated(std::uint32_t actor);
   bool published(shm::Address container) const;
+  bool is_of_dead_class(const shm::Record& record) const;
   void repair_streams(std::uint32_t process);
   void drop_item(shm::StreamSlot& slot);
   void repair_claims(std::uint32_t participant, const ProcessEnd& end, const ActorFate* actor);

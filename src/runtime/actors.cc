@@ -121,6 +121,7 @@ std::string ActorDeath::text() const {
     case DeathReason::OutOfScope: return "no handle to it was left";
     case DeathReason::ConstructorFailed: return "it could not be constructed";
     case DeathReason::NotStarted: return "no process could be started for it";
+    case DeathReason::PlacementGroupRemoved: return "its placement group was removed";
     case DeathReason::StateLost: return "what was kept of its state cannot be used";
     case DeathReason::OutOfMemory: return process + " was killed for want of memory";
   }

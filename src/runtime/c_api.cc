@@ -55,6 +55,8 @@ static_assert(MOBULA_STREAM_STOPPED == static_cast<int>(ErrorCode::kStreamStoppe
 static_assert(MOBULA_ACTOR_NOT_FOUND == static_cast<int>(ErrorCode::kActorNotFound));
 static_assert(MOBULA_ACTOR_ALREADY_EXISTS == static_cast<int>(ErrorCode::kActorAlreadyExists));
 static_assert(MOBULA_DEADLINE_EXCEEDED == static_cast<int>(ErrorCode::kDeadlineExceeded));
+static_assert(MOBULA_PLACEMENT_GROUP_REMOVED ==
+              static_cast<int>(ErrorCode::kPlacementGroupRemoved));
 
 thread_local std::string last_message;
 

@@ -64,6 +64,7 @@ void register_standard() {
   add(typeid(PendingCallsLimitError), &rethrow_as<PendingCallsLimitError>);
   add(typeid(ActorNotFoundError), &rethrow_as<ActorNotFoundError>);
   add(typeid(ActorAlreadyExistsError), &rethrow_as<ActorAlreadyExistsError>);
+  add(typeid(PlacementGroupRemovedError), &rethrow_as<PlacementGroupRemovedError>);
   add(typeid(std::bad_alloc), [](const std::string&) { throw std::bad_alloc(); });
   add(typeid(int), [](const std::string& text) { throw std::atoi(text.c_str()); });
   add(typeid(std::string), [](const std::string& text) { throw text; });
@@ -98,6 +99,7 @@ template <class E>
     case ErrorCode::kActorNotFound: throw_as<ActorNotFoundError>(message);
     case ErrorCode::kActorAlreadyExists: throw_as<ActorAlreadyExistsError>(message);
     case ErrorCode::kDeadlineExceeded: throw_as<DeadlineExceededError>(message);
+    case ErrorCode::kPlacementGroupRemoved: throw_as<PlacementGroupRemovedError>(message);
     default: throw Error(message, code);
   }
 }
@@ -247,6 +249,12 @@ std::string describe_circle(const shm::Memory& memory, std::uint64_t number) {
 
 }  // namespace
 
+std::string describe_group(const shm::SchedulingClass& cls) {
+  const std::string name(cls.group_name);
+  return "placement group " + (name.empty() ? "" : "\"" + name + "\" ") + "(id " +
+         hex(cls.placement_group) + ")";
+}
+
 std::string describe_death(const shm::DeathCause& cause, int signal, int exit_code,
                            std::uint32_t pid) {
   switch (cause.death) {
@@ -254,6 +262,7 @@ std::string describe_death(const shm::DeathCause& cause, int signal, int exit_co
     case shm::Death::ConstructorFailed:
       return "could not be constructed (get its handle's ready() for the cause)";
     case shm::Death::Left: return "left by itself (mobula::exit_actor)";
+    case shm::Death::GroupRemoved: return "was ended with its placement group";
     case shm::Death::OutOfScope: return "has ended, since no handle to it was left";
     case shm::Death::NotStarted:
       return "could not be started: the node has no process, file descriptor or memory left for "
@@ -296,15 +305,25 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
     std::string what = "actor " + std::string(cls.name) + " ";
     if (cls.given_name[0]) what += "\"" + std::string(cls.given_name) + "\" ";
+    const bool with_group = cause.death == shm::Death::GroupRemoved;
     what += describe_death(cause, error.signal, error.exit_code, error.pid);
+    if (with_group) what += ": " + describe_group(cls) + " was removed";
     const bool meant = cause.death == shm::Death::Left || cause.death == shm::Death::Killed ||
-                       cause.death == shm::Death::OutOfScope;
+                       cause.death == shm::Death::OutOfScope || with_group;
     what += code == ErrorCode::kActorDied
                 ? "; the call " + task_name + " has no result" +
                       (meant ? "" : ". ActorOptions.max_restarts lets an actor start again")
                 : "; it is started again, and the call " + task_name +
                       " may or may not have run (max_task_retries repeats such calls)";
     throw_by_code(code, what);
+  }
+  if (code == ErrorCode::kPlacementGroupRemoved) {
+    const std::string group =
+        describe_group(memory.scheduling_class(error.scheduling_class)) + " was removed";
+    throw PlacementGroupRemovedError(
+        function == 0
+            ? group
+            : "task " + origin() + " has no result, since its placement group is gone: " + group);
   }
   if (code == ErrorCode::kFunctionNotFound) {
     throw FunctionNotFoundError("the worker's program has no function with the key " +

@@ -542,15 +542,18 @@ void fail_unclaimed(Ledger& ledger, shm::Record& record, shm::Address address,
 
 }  // namespace
 
-void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
-                             shm::Address address) {
+void fail_in_dead_class(Process& process, Ledger& ledger, shm::Record& record,
+                        shm::Address address) {
   fail_unclaimed(ledger, record, address, [&] {
+    if (record.kind == shm::Kind::Task)
+      return set_compact_error(record, ErrorCode::kPlacementGroupRemoved, record.function);
     // No cause yet: it was killed or has left, and the daemon has not buried it.
     const shm::SchedulingClass& cls = process.memory().scheduling_class(record.scheduling_class);
-    const bool killed = cls.kill_request.load(std::memory_order_relaxed) & shm::kKill;
-    const std::uint64_t cause =
-        cls.death.cause ? cls.death.cause
-                        : shm::DeathCause{killed ? shm::Death::Killed : shm::Death::Left}.packed();
+    const std::uint64_t request = cls.kill_request.load(std::memory_order_relaxed);
+    const shm::Death death = (request & shm::kGroupRemoved) ? shm::Death::GroupRemoved
+                             : (request & shm::kKill)       ? shm::Death::Killed
+                                                            : shm::Death::Left;
+    const std::uint64_t cause = cls.death.cause ? cls.death.cause : shm::DeathCause{death}.packed();
     record.error() = {static_cast<std::uint32_t>(ErrorCode::kActorDied),
                       0,
                       cls.death.signal,

@@ -95,9 +95,10 @@ void destroy_instance() noexcept;
 void replace_instance(void* instance);  // by another object of its class
 const detail::StateCodec* instance_codec();  // nullptr: it cannot be saved
 
-// The submitter's half of the agreement with the daemon about calls of a dead actor (submit.cc).
-void fail_call_of_dead_actor(Process& process, Ledger& ledger, shm::Record& record,
-                             shm::Address address);
+// The submitter's half of the agreement with the daemon about calls of a dead actor, and tasks of a
+// removed placement group (submit.cc).
+void fail_in_dead_class(Process& process, Ledger& ledger, shm::Record& record,
+                        shm::Address address);
 
 // Fails a call that nobody has claimed and that can never run, since its actor is at work further
 // up this thread's stack (local mode).

@@ -29,7 +29,11 @@ bool covers(const shm::Memory& memory, std::uint32_t scheduling_class) {
   const bool cut =
       std::strlen(its_text) + 1 == sizeof its_text;  // then it demands more than is told
   const bool same_environment = mine_class.environment.load() == its_class.environment.load();
-  answer = !cut && same_environment &&
+  // One of a group runs with what that has, and only when it has it.
+  const bool in_place =
+      its_class.placement_group == 0 || (its_class.placement_group == mine_class.placement_group &&
+                                         its_class.bundle == mine_class.bundle);
+  answer = !cut && same_environment && in_place &&
            std::all_of(demand.begin(), demand.end(), [&](const auto& wanted) {
              const auto mine = held.find(wanted.first);
              return mine != held.end() && mine->second >= wanted.second;

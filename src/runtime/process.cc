@@ -53,6 +53,7 @@ void throw_status(const wire::Message& message) {
     case wire::Status::ObjectLost: throw ObjectLostError(text);
     case wire::Status::NotFound:
     case wire::Status::OtherClass: throw ActorNotFoundError(text);
+    case wire::Status::GroupRemoved: throw PlacementGroupRemovedError(text);
     case wire::Status::Exists: throw ActorAlreadyExistsError(text);
     default: throw Error(text);
   }
@@ -66,8 +67,8 @@ void add_demand(std::string& text, std::string_view name, double amount) {
   text.append(name).append(number);
 }
 
-// "CPU=1\nGPU=0.5\n": how a demand travels to the daemon. Throws Error for names and amounts that
-// make no sense.
+}  // namespace
+
 std::string demand_text(std::optional<double> cpus, double default_cpus, std::optional<double> gpus,
                         std::optional<double> memory,
                         const std::map<std::string, double>& resources) {
@@ -100,8 +101,6 @@ std::string demand_text(std::optional<double> cpus, double default_cpus, std::op
   }
   return text;
 }
-
-}  // namespace
 
 std::uint64_t now_ns() {
   timespec t;
@@ -338,7 +337,7 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
   const bool is_default =
       !options ||
       ((!options->num_cpus || *options->num_cpus == 1) && !options->num_gpus && !options->memory &&
-       options->resources.empty() && options->priority == 0 &&
+       options->resources.empty() && options->priority == 0 && options->scheduling.index() == 0 &&
        options->runtime_env.env_vars.empty() && options->runtime_env.working_dir.empty());
   if (is_default) {
     const std::uint32_t known = default_class_.load(std::memory_order_relaxed);
@@ -349,7 +348,8 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
                                                       options->memory, options->resources);
   const std::string environment =
       environment_of(options ? &options->runtime_env : nullptr, "TaskOptions.runtime_env");
-  const std::string text = demand + '\0' + environment;
+  const std::string placement = options ? placement_of(options->scheduling) : std::string();
+  const std::string text = demand + '\0' + placement + '\0' + environment;
   const int priority = options ? options->priority : 0;
   const std::string key = std::to_string(priority) + '\0' + text;
   const std::lock_guard lock(classes_mutex_);
@@ -366,6 +366,27 @@ std::uint32_t Process::class_of(const TaskOptions* options) {
   // In local mode what is not said depends on the task that submits.
   if (is_default && !local_) default_class_.store(it->second, std::memory_order_relaxed);
   return it->second;
+}
+
+// What of it the daemon must know: the place in a group. The rest is decided here, as long as there
+// is one node.
+std::string Process::placement_of(const Scheduling& scheduling) const {
+  if (const auto* in = std::get_if<PlacementGroupScheduling>(&scheduling)) {
+    if (in->group_id == 0) throw Error("the PlacementGroup is empty: it was default-constructed");
+    return std::to_string(in->group_id) + " " + std::to_string(in->bundle_index);
+  }
+  if (const auto* affinity = std::get_if<NodeAffinity>(&scheduling);
+      affinity && !affinity->soft && affinity->node_id != hex(session_)) {
+    throw UnschedulableError("there is no node \"" + affinity->node_id +
+                             "\" to run on (NodeAffinity); mobula::nodes() lists those that are "
+                             "there, and NodeAffinity.soft lets it run elsewhere");
+  }
+  if (const auto* label = std::get_if<NodeLabel>(&scheduling); label && !label->hard.empty()) {
+    throw UnschedulableError("no node has the label " + label->hard.begin()->first + " = " +
+                             label->hard.begin()->second +
+                             " (NodeLabel.hard); a soft one need not be met");
+  }
+  return {};
 }
 
 std::string Process::environment_of(const RuntimeEnv* given, const char* option) const {
@@ -401,7 +422,7 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
                          std::to_string(detail::hash_text(type)), groups_text(options),
                          std::to_string(options.checkpoint_every |
                                         (options.recovery == Recovery::Replay ? shm::kReplays : 0)),
-                         environment}));
+                         placement_of(options.scheduling), environment}));
   if (local_) local_->has_environment(message.a, environment);
   return message.a;
 }

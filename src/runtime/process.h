@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -190,6 +191,7 @@ class Process {
   PendingCalls& pending_calls() { return pending_calls_; }
 
  private:
+  std::string placement_of(const Scheduling& scheduling) const;
   std::string environment_of(const RuntimeEnv* given, const char* option) const;
   void open_class(wire::Message& message, const std::string& text);
 
@@ -223,6 +225,12 @@ class Process {
 
 // This thread's ledger was given back; only its last thread_local objects still run.
 bool thread_has_ended();
+
+// "CPU=1\nGPU=0.5\n": how a demand travels to the daemon. Throws Error for names and amounts that
+// make no sense.
+std::string demand_text(std::optional<double> cpus, double default_cpus, std::optional<double> gpus,
+                        std::optional<double> memory,
+                        const std::map<std::string, double>& resources);
 
 // The running session's process; nullptr: none.
 Process* current_process();

@@ -309,12 +309,12 @@ bool is_dead(const shm::SchedulingClass& cls) {
          shm::is_doomed(cls.kill_request.load(std::memory_order_relaxed));
 }
 
-// The daemon empties a dead actor's rings after it has marked the class; we look at the class after
-// our push. So one of us fails the call.
-void fail_if_actor_is_dead(Process& process, Ledger& ledger, Record& record, Address address) {
+// The daemon empties the rings of a dead actor, and of a removed group, after it has marked the
+// class; we look at the class after our push. So one of us fails the call.
+void fail_if_dead(Process& process, Ledger& ledger, Record& record, Address address) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (is_dead(process.memory().scheduling_class(record.scheduling_class))) {
-    runtime::fail_call_of_dead_actor(process, ledger, record, address);
+    runtime::fail_in_dead_class(process, ledger, record, address);
   }
 }
 
@@ -364,8 +364,16 @@ RefAddress submit_task(const Call& call, const Writer& writer, const std::byte* 
                   options && !options->name.empty() ? &options->name : nullptr);
   if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
   guard.submitted();
-  submit(ledger, record, address, call);
+  const bool in_group =
+      options && std::holds_alternative<PlacementGroupScheduling>(options->scheduling);
+  if (in_group && is_dead(process.memory().scheduling_class(scheduling_class))) {
+    record.state.store(shm::word::make(address.generation, State::Ready),
+                       std::memory_order_release);  // in no ring: fail_if_dead ends it
+  } else {
+    submit(ledger, record, address, call);
+  }
   if (!writer.refs().empty()) ledger.holds_arguments(address);
+  if (in_group) fail_if_dead(process, ledger, record, address);
   tell_deadline(process, record, address);
   return runtime::from_shm(address);
 }
@@ -419,7 +427,7 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
                        std::memory_order_release);
     ledger.publish(record, address);
   }
-  fail_if_actor_is_dead(process, ledger, record, address);  // it could not be started at all
+  fail_if_dead(process, ledger, record, address);  // it could not be started at all
   process.daemon().ring(memory.header());
   return {runtime::from_shm(address), record.scheduling_class};
 }
@@ -478,7 +486,7 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
     submit(ledger, record, address, ordered.call());
   }
   if (!writer.refs().empty()) ledger.holds_arguments(address);
-  fail_if_actor_is_dead(process, ledger, record, address);
+  fail_if_dead(process, ledger, record, address);
   tell_deadline(process, record, address);
   return runtime::from_shm(address);
 }

@@ -191,7 +191,7 @@ struct alignas(kCacheLine) Participant {
 };
 
 enum class ClassState : std::uint32_t { Free, Open, Dead };
-enum class ClassKind : std::uint32_t { Task, Actor, Callback };
+enum class ClassKind : std::uint32_t { Task, Actor, Callback, Group };
 
 enum class Death : std::uint8_t {
   None,
@@ -202,7 +202,8 @@ enum class Death : std::uint8_t {
   NotStarted,
   OutOfMemory,
   Left,
-  StateLost  // nothing that it kept of its state can be used
+  StateLost,  // nothing that it kept of its state can be used
+  GroupRemoved  // the placement group that it was in
 };
 // A Death in one word, with what was known of memory: in a DeathNote and in the `detail` of a
 // CompactError.
@@ -234,6 +235,7 @@ inline constexpr std::uint64_t kLastHandleGone = 2;  // no handle names the acto
 inline constexpr std::uint64_t kLeave = 4;  // it ends after the call that it runs (exit_actor)
 inline constexpr std::uint64_t kKillOnce = 8;  // end its process; it may start again
 inline constexpr std::uint64_t kConstructorFailed = 16;  // in local mode, where no process tells
+inline constexpr std::uint64_t kGroupRemoved = 32;  // with kKill: this is why
 // It runs nothing more, and its process is about to end.
 constexpr bool is_doomed(std::uint64_t kill_request) { return kill_request & (kKill | kLeave); }
 // Its end is no accident: none of its restarts is for it.
@@ -260,7 +262,8 @@ struct LastingState {
   std::atomic<std::uint64_t> chunk[kJournalChunks];  // the daemon's: heap offsets; 0: none yet
 };
 
-// One per scheduling class. `rings`, `state`, `attached` and the texts are the daemon's.
+// One per scheduling class, and per placement group, of which workers know nothing: `attached` is 1
+// when it has its resources. `rings`, `state`, `attached` and the texts are the daemon's.
 struct alignas(kCacheLine) SchedulingClass {
   std::atomic<std::uint32_t> state;  // ClassState
   std::atomic<std::uint32_t> kind;  // ClassKind
@@ -284,7 +287,13 @@ struct alignas(kCacheLine) SchedulingClass {
   std::atomic<std::uint64_t> kill_request;  // actor
   std::atomic<std::uint32_t> restarts;
   std::uint32_t out_of_order;  // actor, 1: calls that wait do not hold back later ones
-  char groups[256];  // actor: its threads, by group (runtime/call_threads.h); empty: one runs all
+  // Actor: its threads, by group (runtime/call_threads.h); empty: one runs all. Of a placement
+  // group its bundles, for tools.
+  char groups[256];
+  // The placement group that it is, or whose tasks or actor it is; 0: none.
+  std::uint64_t placement_group;
+  std::int32_t bundle;  // of that; -1: any
+  char group_name[104];  // PlacementGroupOptions.name
   std::atomic<std::uint32_t> environment;  // of its processes: a number of the daemon's; 0: its own
   DeathNote death;
   LastingState lasting;

@@ -40,7 +40,8 @@ enum class Kind : std::uint32_t {
   LeaseStream,  // -> a stream
   LeaseHolds,  // a number of the segment in the process's hold table -> a segment
   OpenClass,  // a ClassKind, b priority, or an actor's restarts, c creation record, d retries of
-  // calls and kOutOfOrder, fields: demand; of an actor its class, kActor... fields; an environment
+  // calls and kOutOfOrder, fields: demand; of an actor its class, kActor... fields; a placement; an
+  // environment
   // -> a class
   FindActor,  // b a free line of the hold table, c key of its class; fields: name, namespace
   // -> a class, c creation record, on which the line has a hold
@@ -57,6 +58,12 @@ enum class Kind : std::uint32_t {
   // a 0 total, 1 available -> text: demand form; of a node that stays also b its pid, c object
   // memory, d of it, what jobs have
   Resources,
+  OpenGroup,  // b strategy, fields: name, the demand of each bundle -> c its id
+  RemoveGroup,  // c an id
+  // a number of the last one seen, or 0; c an id, or 0; text: a name, or none -> the next such one:
+  // a its number, b state, c id, d strategy, fields as OpenGroup
+  ReadGroup,
+  GroupReady,  // c an id, b a free line of the hold table -> c the record of its grant, with a hold
   Explain,  // a class -> text
   OpenMetric,  // a MetricKind or kProgress, text: the encoded MetricSample -> c heap offset of
   // cells
@@ -93,7 +100,8 @@ enum class Status : std::uint32_t {
   ObjectLost,
   NotFound,
   OtherClass,
-  Exists
+  Exists,
+  GroupRemoved
 };
 
 inline constexpr std::uint64_t kOutOfOrder = std::uint64_t{1} << 32;
@@ -115,7 +123,12 @@ inline constexpr std::size_t kActorPendingCalls = 4;  // ActorOptions.max_pendin
 inline constexpr std::size_t kActorType = 5;  // key of its class
 inline constexpr std::size_t kActorGroups = 6;  // of threads (runtime/call_threads.h)
 inline constexpr std::size_t kActorLasting = 7;  // shm::LastingState::options
-inline constexpr std::size_t kActorFields = 8;  // then its environment (runtime/environment.h)
+inline constexpr std::size_t kActorPlacement = 8;
+inline constexpr std::size_t kActorFields = 9;  // then its environment (runtime/environment.h)
+
+// Of a task's OpenClass. A placement is "id bundle" of a group, or empty.
+inline constexpr std::size_t kTaskPlacement = 1;
+inline constexpr std::size_t kTaskFields = 2;  // then its environment
 
 // Progress is counted like a metric, in these cells of each process.
 inline constexpr std::uint32_t kProgress = 16;
