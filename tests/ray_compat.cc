@@ -349,9 +349,60 @@ TEST_CASE("what is not built is refused at the call") {
   CHECK_THROWS_AS(ray::Task(ray::PyFunction<int>{"module", "f"}).Remote(1), RayException);
   CHECK_THROWS_AS(ray::Task(ray::JavaFunction<int>{"Class", "f"}).Remote(1), RayException);
   CHECK_THROWS_AS(ray::Actor(ray::PyActorClass{"module", "Class"}).Remote(1), RayException);
-  const ray::PlacementGroupCreationOptions group{
-      "group", {{{"CPU", 1}}}, ray::PlacementStrategy::PACK};
-  CHECK_THROWS_AS(ray::CreatePlacementGroup(group), RayException);
+}
+
+namespace {
+ray::PlacementGroup group_of(const std::string& group_name, double cpus) {
+  return ray::CreatePlacementGroup(
+      {group_name, {{{"CPU", cpus}}}, ray::PlacementStrategy::STRICT_PACK});
+}
+}  // namespace
+
+TEST_CASE("placement groups are made, found, used by tasks and actors, and removed") {
+  ray::PlacementGroup group = group_of("rack", 1);
+  CHECK(group.Wait(20));
+  CHECK(group.GetState() == ray::PlacementGroupState::CREATED);
+  CHECK(group.GetName() == "rack");
+  CHECK(group.GetStrategy() == ray::PlacementStrategy::STRICT_PACK);
+  CHECK(group.GetBundles().size() == 1);
+  CHECK(ray::GetPlacementGroup("rack").GetID() == group.GetID());
+  CHECK(ray::GetPlacementGroupById(group.GetID()).GetBundles()[0].at("CPU") == 1);
+  CHECK(ray::GetAllPlacementGroups().size() == 1);
+  CHECK(ray::GetPlacementGroup("shelf").Empty());
+  CHECK_THROWS_AS(group_of("rack", 1), ray::internal::RayException);
+
+  CHECK(*ray::Task(one).SetResource("CPU", 1).SetPlacementGroup(group, 0).Remote().Get() == 1);
+  auto account = ray::Actor(RAY_FUNC(Account::create, int))
+                     .SetResource("CPU", 1)
+                     .SetPlacementGroup(group, -1)
+                     .Remote(3);
+  CHECK(*account.Task(&Account::deposit).Remote(1).Get(20'000) == 4);
+  const auto too_much = ray::Task(one).SetResource("CPU", 2).SetPlacementGroup(group, 0).Remote();
+  CHECK(ray::Wait(std::vector<ray::ObjectRef<int>>{too_much}, 1, 20).unready.size() == 1);
+
+  ray::RemovePlacementGroup(group.GetID());
+  ray::RemovePlacementGroup(group.GetID());
+  CHECK(ray::GetPlacementGroupById(group.GetID()).GetState() == ray::PlacementGroupState::REMOVED);
+  CHECK(!group.Wait(1));
+  CHECK_THROWS_AS(account.Task(&Account::balance).Remote().Get(), ray::internal::RayActorException);
+  CHECK(ray::GetAllPlacementGroups().empty());
+  CHECK(ray::PlacementGroup().GetState() == ray::PlacementGroupState::UNRECOGNIZED);
+}
+
+TEST_CASE(
+    "a placement group that can never be had stays pending, and so does what is placed in it") {
+  ray::PlacementGroup group = group_of("palace", 10'000);
+
+  CHECK(!group.Wait(0));
+  CHECK(group.GetState() == ray::PlacementGroupState::PENDING);
+  CHECK_THROWS_AS(group_of("palace", 1), ray::internal::RayException);
+  const auto task = ray::Task(one).SetPlacementGroup(group, 0).Remote();
+  CHECK(ray::Wait(std::vector<ray::ObjectRef<int>>{task}, 1, 20).unready.size() == 1);
+
+  ray::RemovePlacementGroup(group.GetID());
+  CHECK(ray::GetPlacementGroupById(group.GetID()).GetState() == ray::PlacementGroupState::REMOVED);
+  CHECK(ray::GetPlacementGroup("palace").Empty());
+  CHECK(!group.Wait(0));
 }
 
 TEST_CASE("the job's environment variables are the workers', and not the driver's") {

@@ -6,12 +6,12 @@
 //
 // What differs from Ray is told where it is declared. In short: values travel in Mobula's own
 // encoding (MSGPACK_DEFINE is understood, other languages' values are not), a Ref may be passed for
-// a parameter only if it is of the very type, calls of Python and Java and placement groups throw
-// RayException.
+// a parameter only if it is of the very type, calls of Python and Java throw RayException.
 #pragma once
 
 #include "api/config.h"
 #include "api/logging.h"
 #include "api/object_ref.h"
+#include "api/placement_group.h"
 #include "api/remote.h"
 #include "api/serialize.h"

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -23,6 +24,7 @@
 #include "mobula/export.h"
 #include "mobula/mobula.h"
 #include "object_ref.h"
+#include "placement_group.h"
 
 namespace ray {
 
@@ -63,49 +65,7 @@ struct JavaFunction {
   std::string function_name;
 };
 
-// ---- Placement groups: declared; creating one throws RayException.
-
-enum class PlacementStrategy {
-  PACK = 0,
-  SPREAD = 1,
-  STRICT_PACK = 2,
-  STRICT_SPREAD = 3,
-  UNRECOGNIZED = -1
-};
-enum PlacementGroupState {
-  PENDING = 0,
-  PREPARED = 1,
-  CREATED = 2,
-  REMOVED = 3,
-  RESCHEDULING = 4,
-  UNRECOGNIZED = -1,
-};
-struct PlacementGroupCreationOptions {
-  std::string name;
-  std::vector<std::unordered_map<std::string, double>> bundles;
-  PlacementStrategy strategy;
-};
-
-class PlacementGroup {
- public:
-  PlacementGroup() = default;
-  std::string GetID() const { return {}; }
-  std::string GetName() { return options_.name; }
-  std::vector<std::unordered_map<std::string, double>> GetBundles() { return options_.bundles; }
-  PlacementGroupState GetState() { return PlacementGroupState::UNRECOGNIZED; }
-  PlacementStrategy GetStrategy() { return options_.strategy; }
-  bool Wait(int) { return false; }
-  bool Empty() const { return true; }
-
- private:
-  PlacementGroupCreationOptions options_;
-};
-
 namespace internal {
-
-[[noreturn]] inline void refuse_placement_groups() {
-  throw RayException("placement groups are not built yet; give the resources without a group");
-}
 
 // ---- RAY_FUNC: the overload with these parameters.
 
@@ -231,15 +191,28 @@ class Setters {
     resources_[std::move(name)] = value;
     return self();
   }
-  Self& SetPlacementGroup(PlacementGroup, int) { refuse_placement_groups(); }
+  // bundle_index: from 0; -1: any.
+  Self& SetPlacementGroup(PlacementGroup group, int bundle_index) {
+    group_ = std::move(group);
+    bundle_ = bundle_index;
+    return self();
+  }
   Self& SetRuntimeEnv(const RuntimeEnv& runtime_env) {
     runtime_env_ = runtime_env.understood();
     return self();
   }
 
  protected:
+  // Throws mobula::UnschedulableError: in a group that can never be had.
+  mobula::Scheduling scheduling() const {
+    if (group_) return mobula::PlacementGroupScheduling(group_->feasible(), bundle_);
+    return {};
+  }
+
   std::string name_;
   Resources resources_;
+  std::optional<PlacementGroup> group_;
+  int bundle_ = -1;
   mobula::RuntimeEnv runtime_env_ = job().runtime_env;
 
  private:
@@ -260,6 +233,7 @@ class TaskCaller : public Setters<TaskCaller<F>> {
     options.name = this->name_;
     options.runtime_env = this->runtime_env_;
     try {
+      options.scheduling = this->scheduling();
       return ObjectRef<R>(
           mobula::Ref<R>::own(submit(*what_, static_cast<typename Shape::Params*>(nullptr),
                                      &options, mobula::detail::submit_task, args...)));
@@ -431,6 +405,7 @@ class ActorCreator : public Setters<ActorCreator<F>> {
     if (job().actor_lifetime == ActorLifetime::DETACHED)
       options_.lifetime = mobula::Lifetime::Detached;
     try {
+      options_.scheduling = this->scheduling();
       const mobula::detail::ActorAddress actor = submit(
           *what_, static_cast<typename Shape::Params*>(nullptr), nullptr,
           [this](const mobula::detail::Call& call, const mobula::Writer& writer,
@@ -502,14 +477,6 @@ inline void ExitActor() {
 }
 
 inline bool WasCurrentActorRestarted() { return mobula::this_task().was_restarted(); }
-
-inline PlacementGroup CreatePlacementGroup(const PlacementGroupCreationOptions&) {
-  internal::refuse_placement_groups();
-}
-inline void RemovePlacementGroup(const std::string&) { internal::refuse_placement_groups(); }
-inline std::vector<PlacementGroup> GetAllPlacementGroups() { return {}; }
-inline PlacementGroup GetPlacementGroupById(const std::string&) { return {}; }
-inline PlacementGroup GetPlacementGroup(const std::string&) { return {}; }
 
 }  // namespace ray
 
