@@ -60,9 +60,13 @@ int run(int argc, char** argv) {
   std::this_thread::sleep_for(100ms);  // it has the CPU: what comes now waits for it
   const Ref<int> waiting = remote<after>(running);
   const Ref<int> ready = remote<gated>.with({.num_cpus = 0.5})(gate);
+  const auto group =
+      mobula::placement_group({{{"CPU", 0.5}}}, mobula::Strategy::Pack, {.name = "later"});
   const auto large = mobula::put(std::vector<char>(3 << 20, 'x'));
   std::puts("ready");
   std::fflush(stdout);
+  wait_at_gate(gate);
+  mobula::remove_placement_group(group);
   return mobula::get(waiting) + mobula::get(ready) + mobula::get(holds) + mobula::get(queued) == 4
              ? 0
              : 1;
@@ -281,6 +285,13 @@ TEST_CASE("list shows tasks, actors, objects, workers and jobs of a driver with 
   CHECK(field(row_with(workers, {"\"worker\"", "busy"}), "pid") == std::to_string(runner));
   CHECK(!row_with(workers, {"\"actor\"", "busy", "Keeper"}).empty());
 
+  const auto groups = job.rows("list placement-groups --json");
+  REQUIRE(groups.size() == 1);
+  CHECK(field(groups[0], "name") == "later");
+  CHECK(field(groups[0], "state") == "pending");
+  CHECK(has(groups[0], "Pack: {CPU 0.5}"));
+  CHECK(job.rows("list placement-groups --json --state created").empty());
+
   const auto jobs = job.rows("list jobs --json");
   REQUIRE(jobs.size() == 1);
   CHECK(field(jobs[0], "driver") == std::to_string(job.child().pid()));
@@ -321,6 +332,11 @@ TEST_CASE("why follows what a task waits for to where it ends") {
   const auto actors = job.rows("list actors --json");
   const std::string dead = field(row_with(actors, {"dead"}), "actor");
   CHECK(has(job.command("why " + dead).output, "was killed by mobula::kill"));
+  const std::string group = field(job.rows("list placement-groups --json").at(0), "group");
+  const std::string pending = job.command("why " + group).output;
+  INFO(pending);
+  CHECK(
+      has(pending, "placement group \"later\" (" + group + ") waits for CPU 0.5: 1 of 1 is held"));
   CHECK(job.ends());
 }
 

@@ -60,12 +60,13 @@ const std::vector<Command> kCommands = {
      {{}, {"json"}, 0},
      status},
     {"list",
-     "tasks, actors, objects, workers, jobs or nodes",
-     "Usage: mobula list tasks|actors|objects|workers|jobs|nodes [OPTIONS]\n\n"
+     "tasks, actors, objects, workers, placement-groups, jobs or nodes",
+     "Usage: mobula list tasks|actors|objects|workers|placement-groups|jobs|nodes [OPTIONS]\n\n"
      "Of all running jobs of yours, those with a node of their own, too. A task that has finished\n"
      "is listed as long as somebody holds its Ref.\n\n"
      "  --state STATE   tasks: waiting (for arguments), ready (for a worker), running, finished,\n"
-     "                  failed, cancelled; actors: pending, alive, restarting, dead\n"
+     "                  failed, cancelled; actors: pending, alive, restarting, dead;\n"
+     "                  placement-groups: pending, created, ending\n"
      "  --job JOB       a job's id, the beginning of one, or its driver's process\n"
      "  --limit N       rows at most; default: 100\n"
      "  --json          one JSON object per line, sizes in bytes\n\n"

@@ -1,4 +1,5 @@
-// mobula list KIND: one row for each task, actor, object, worker, job or node that is there now.
+// mobula list KIND: one row for each task, actor, object, worker, placement group, job or node that
+// is there now.
 //
 //   TASK                              NAME    STATE    ATTEMPT  PID   JOB
 //   9a0c..000000000000002a            square  running  0        4731  5be24d9c01f6a7b3
@@ -83,6 +84,23 @@ Table actors_table(const Sessions& sessions, const std::string& wanted_state) {
       table.rows.push_back({actor_id(cls), std::string(cls.name), std::string(cls.given_name),
                             state, number(session->pid_of_actor(id)), number(cls.restarts.load()),
                             number(session->depth_of(cls)), session->id()});
+    });
+  }
+  return table;
+}
+
+Table groups_table(const Sessions& sessions, const std::string& wanted_state) {
+  Table table{{"GROUP", "NAME", "STATE", "BUNDLES", "ACTORS", "JOB"}, {}};
+  for (const auto& session : sessions) {
+    session->each_group([&](std::uint32_t, const shm::SchedulingClass& cls) {
+      const std::string state = group_state(cls);
+      if (!wanted_state.empty() && wanted_state != state) return;
+      std::uint64_t actors = 0;
+      session->each_actor([&](std::uint32_t, const shm::SchedulingClass& actor) {
+        actors += actor.placement_group == cls.placement_group;
+      });
+      table.rows.push_back({group_id(cls), std::string(cls.group_name), state,
+                            std::string(cls.groups), number(actors), session->id()});
     });
   }
   return table;
@@ -195,7 +213,7 @@ Table jobs_table(const Sessions& sessions, bool exact) {
 
 int list(const Arguments& arguments) {
   if (arguments.words().empty())
-    throw UsageError("list what? tasks, actors, objects, workers, jobs or nodes");
+    throw UsageError("list what? tasks, actors, objects, workers, placement-groups, jobs or nodes");
   const std::string& kind = arguments.words()[0];
   const bool json = arguments.has("json");
   const std::string state = arguments.text("state").value_or("");
@@ -205,6 +223,8 @@ int list(const Arguments& arguments) {
     table = tasks_table(sessions, state);
   } else if (kind == "actors") {
     table = actors_table(sessions, state);
+  } else if (kind == "placement-groups") {
+    table = groups_table(sessions, state);
   } else if (kind == "objects") {
     table = objects_table(sessions, json);
   } else if (kind == "workers") {
@@ -215,7 +235,8 @@ int list(const Arguments& arguments) {
     table = nodes_table(json);
   } else {
     throw UsageError("there are no " + kind +
-                     " to list; there are tasks, actors, objects, workers, jobs and nodes");
+                     " to list; there are tasks, actors, objects, workers, placement-groups, jobs "
+                     "and nodes");
   }
   const auto limit = static_cast<std::size_t>(
       arguments.number("limit").value_or(static_cast<double>(kRowsByDefault)));

@@ -124,6 +124,13 @@ std::string actor_id(const shm::SchedulingClass& cls) {
   return runtime::hex(cls.creation.load(std::memory_order_acquire));
 }
 
+std::string group_id(const shm::SchedulingClass& cls) { return runtime::hex(cls.placement_group); }
+
+const char* group_state(const shm::SchedulingClass& cls) {
+  if (cls.state.load() == static_cast<std::uint32_t>(shm::ClassState::Dead)) return "ending";
+  return cls.attached.load() != 0 ? "created" : "pending";
+}
+
 const char* task_state(std::uint64_t state) {
   switch (shm::word::state(state)) {
     case shm::State::Free: return "free";

@@ -67,6 +67,16 @@ class SessionReader {
         visit(i, cls);
     }
   }
+  // Calls visit(index, class) for each placement group.
+  template <class Visit>
+  void each_group(const Visit& visit) const {
+    for (std::uint32_t i = 0; i < count("classes"); ++i) {
+      const shm::SchedulingClass& cls = memory_.scheduling_class(i);
+      if (cls.state.load(std::memory_order_acquire) != 0 &&
+          cls.kind.load() == static_cast<std::uint32_t>(shm::ClassKind::Group))
+        visit(i, cls);
+    }
+  }
   // Tasks that no worker has taken.
   std::uint64_t depth_of(const shm::SchedulingClass& cls) const;
   // The actor's process; 0: it has none now.
@@ -92,6 +102,9 @@ std::string task_id(const shm::Record& record);
 std::string actor_id(const shm::SchedulingClass& cls);
 // "waiting", "ready", "running", "finished", "failed", "cancelled".
 const char* task_state(std::uint64_t state);
+std::string group_id(const shm::SchedulingClass& cls);
+// "pending", "created", "ending": removed, and not all of its processes are gone.
+const char* group_state(const shm::SchedulingClass& cls);
 // "pending", "alive", "restarting", "dead".
 const char* actor_state(const SessionReader& session, std::uint32_t cls);
 

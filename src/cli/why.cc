@@ -1,4 +1,5 @@
-// mobula why ID: why a task, call or actor has not run, followed to where it ends.
+// mobula why ID: why a task, call or actor has not run, or a placement group is not there, followed
+// to where it ends.
 //
 //   task mean (9a0c..2b) waits for 1 of its arguments
 //     task simulate (9a0c..2a) is ready: waits for CPU 1: all 2 are held by class 0 (2 workers)
@@ -67,6 +68,11 @@ class Reason {
     say(level, who + "is alive in process " + std::to_string(session_.pid_of_actor(id)) + ", and " +
                    std::to_string(calls) + (calls == 1 ? " call waits" : " calls wait"));
     tell_what_runs(id, level + 1);
+  }
+
+  void tell_group(std::uint32_t id) {
+    const shm::SchedulingClass& cls = memory_.scheduling_class(id);
+    say(0, std::string(cls.name) + " (" + group_id(cls) + ") " + explain(id));
   }
 
  private:
@@ -186,21 +192,27 @@ class Reason {
 
 int why(const Arguments& arguments) {
   if (arguments.words().empty())
-    throw UsageError("why what? The id of a task or an actor; see: mobula list tasks");
+    throw UsageError(
+        "why what? The id of a task, an actor or a placement group; see: mobula list tasks");
   const std::string& id = arguments.words()[0];
   for (const auto& session : read_sessions(arguments.text("job").value_or(""))) {
     std::optional<std::uint32_t> task;
     std::optional<std::uint32_t> actor;
+    std::optional<std::uint32_t> group;
     session->each_record([&](std::uint32_t slot, const shm::Record& record, std::uint64_t) {
       if (record.kind != shm::Kind::Join && task_id(record) == id) task = slot;
     });
     session->each_actor([&](std::uint32_t cls, const shm::SchedulingClass& seen) {
       if (actor_id(seen) == id) actor = cls;
     });
+    session->each_group([&](std::uint32_t cls, const shm::SchedulingClass& seen) {
+      if (group_id(seen) == id) group = cls;
+    });
     Reason reason(*session);
     if (task) reason.tell_task(*task, 0);
     if (actor) reason.tell_actor(*actor, 0);
-    if (task || actor) return 0;
+    if (group) reason.tell_group(*group);
+    if (task || actor || group) return 0;
   }
   throw NotFound("nothing has the id " + id +
                  " now: what has finished and is not held is gone; see: mobula list tasks");
