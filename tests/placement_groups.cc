@@ -203,6 +203,24 @@ TEST_CASE("a group waits until it can have all, and its tasks wait for it" * nee
   CHECK(all_is_free());
 }
 
+TEST_CASE("a group gets what tasks leave that ended long ago or end at last" * needs_workers()) {
+  for (const int cpus : {4, 2}) {
+    mobula::get(remote<one>.with({.num_cpus = static_cast<double>(cpus)})(), 20s);
+    Scratch scratch;
+    const Ref<int> busy =
+        remote<hold>.with({.num_cpus = 2})(scratch.file("entered"), scratch.file("gate"));
+    wait_at_gate(scratch.file("entered"));
+    const PlacementGroup group = placement_group({{{"CPU", 3}}});
+    CHECK_FALSE(group.wait(300ms));  // the daemon has nothing else to look at
+
+    open_gate(scratch.file("gate"));
+    CHECK(group.wait(20s));
+    mobula::get(busy, 20s);
+    remove_placement_group(group);
+    CHECK(all_is_free());
+  }
+}
+
 TEST_CASE("a task that waits for a group lends it its own CPU meanwhile") {
   CHECK(mobula::get(remote<takes_the_node>(), 20s) == 1);
   CHECK(all_is_free());

@@ -96,6 +96,19 @@ int holds_gpu(const std::string& gate) {
   return mobula::get(holder.call<&Holder::answer>()) == 42 ? 0 : 1;
 }
 
+// The group waits for the other driver's tasks, and keeps both CPUs until the gate opens.
+int holds_group(const std::string& gate) {
+  const auto group = mobula::placement_group({{{"CPU", 1}}, {{"CPU", 1}}});
+  if (!group.wait(20s)) return 1;
+  say("holds");
+  wait_at_gate(gate);
+  const auto task = remote<square>.with({.scheduling = mobula::PlacementGroupScheduling{group, 1}});
+  if (mobula::get(task(3), 20s) != 9) return 2;
+  mobula::remove_placement_group(group);
+  say("removed");
+  return 0;
+}
+
 int wants_all_cpus() {
   const auto both = remote<square>.with({.num_cpus = 2});
   for (int i = 0; i < 3; ++i) {
@@ -140,6 +153,7 @@ int run(int argc, char** argv) {
     const mobula::Session session(argc, argv, config);
     if (what == "busy") return busy(words.at(1), words.at(2), words.at(3));
     if (what == "holds_gpu") return holds_gpu(words.at(1));
+    if (what == "holds_group") return holds_group(words.at(1));
     if (what == "wants_all_cpus") return wants_all_cpus();
     if (what == "loses_node") return loses_node(words.at(1), std::atoi(words.at(2).c_str()));
     if (what == "tells_resources") return tells_resources(words.at(1));
@@ -331,6 +345,29 @@ TEST_CASE("what an actor holds is another driver's only when the actor has ended
   REQUIRE(ending.has_value());
   CHECK(ending->code == 0);
   CHECK(looks.output().find("all 1") != std::string::npos);
+}
+
+TEST_CASE("a placement group gets its CPUs from a driver that is always busy, and keeps them") {
+  const OwnPlace place;
+  const Scratch scratch;
+  StayingNode node(place);
+  const std::string notes = scratch.file("notes");
+  Child busy = joined::start(place, {"busy", notes, "a", scratch.file("stop")});
+  REQUIRE(eventually(20s, [&] { return text_of(notes).size() > 20; }));
+
+  Child group = joined::start(place, {"holds_group", scratch.file("gate")});
+  REQUIRE(group.says("holds", 60s));
+  const std::size_t noted = text_of(notes).size();
+  CHECK_FALSE(eventually(200ms, [&] { return text_of(notes).size() != noted; }));
+
+  open_gate(scratch.file("gate"));
+  CHECK(eventually(20s, [&] { return text_of(notes).size() > noted + 20; }));
+  const auto ending = group.wait(20s);
+  INFO(group.output());
+  REQUIRE(ending.has_value());
+  CHECK(ending->code == 0);
+  open_gate(scratch.file("stop"));
+  CHECK(busy.wait(20s).has_value());
 }
 
 TEST_CASE("a driver may take less than the node has, and is refused more, with both numbers") {

@@ -400,6 +400,9 @@ void Node::sample_classes() {
   for (const auto& [id, actor] : actors_) {
     if (!actor.dead && actor.worker == shm::kNone && !local_) unserved = true;
   }
+  for (const auto& [id, group] : groups_) {
+    if (!group.granted && !group.removed && !local_) unserved = true;
+  }
   if (unserved) busy_ = true;
   memory_.header().wants_idle.store(unserved ? 1 : 0, std::memory_order_seq_cst);
 }

@@ -1089,6 +1089,42 @@ TEST_CASE("calls to an actor that stays dead fail with its end, wherever they wa
   CHECK(world.ring(offset).empty());
 }
 
+TEST_CASE(
+    "tasks of a removed placement group fail: ready, waiting, or made ready by the dead later") {
+  World world;
+  shm::SchedulingClass& cls = world.memory.scheduling_class(world.cls);
+  const Address ready = world.driver.slot(1);
+  const Address waiting = world.driver.slot(2);
+  const Address other = world.driver.slot(3);
+  const Address running = world.driver.slot(4);
+  const Address pushed_late = world.worker.slot(1);
+  const std::uint32_t other_class = world.open_class(shm::ClassKind::Task);
+  for (const Address task : {ready, waiting, other, running}) make_ready(world.make(task), task);
+  world.set(waiting, State::Waiting);
+  world.record(other).scheduling_class = other_class;
+  world.claim_by(world.worker, running);
+
+  cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Dead));
+  world.recovery->fail_tasks({world.cls});
+
+  const auto failed = [&](Address task) {
+    return world.state(task) == State::Failed &&
+           world.record(task).error().code ==
+               static_cast<std::uint32_t>(ErrorCode::kPlacementGroupRemoved);
+  };
+  CHECK(failed(ready));
+  CHECK(failed(waiting));
+  CHECK(world.state(other) == State::Ready);
+  CHECK(world.state(running) == State::Claimed);
+
+  make_ready(world.make(pushed_late), pushed_late);
+  world.recovery->repair(world.worker.process, kCrash, nullptr);
+
+  CHECK(failed(running));  // though it has retries left
+  CHECK(failed(pushed_late));
+  CHECK(world.run_all(world.cls).empty());
+}
+
 TEST_CASE("a creation that was never submitted is no later task's address") {
   World world;
   const Address first = world.worker.slot(1);
