@@ -226,6 +226,7 @@ using WorkerAction = std::variant<StartWorker, AttachWorker, DetachWorker, Retir
                                   RejectClass, PoolExhausted, GrantGroup>;
 using WorkerActions = std::vector<WorkerAction>;
 
+std::string describe(ClassId cls);  // "class 3"
 // "attach worker 7 to class 3", for logs.
 std::string describe(const WorkerAction& action);
 

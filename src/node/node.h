@@ -94,6 +94,7 @@ class Node {
   };
 
   struct Group {
+    std::uint32_t cls = shm::kNone;
     std::uint32_t number = 0;  // in the order of their making, from 1
     std::uint64_t id = 0;
     std::string name;

@@ -66,6 +66,7 @@ void Node::open_group(wire::Message& message) {
   if (!id)
     return refuse(message, wire::Status::Limit,
                   "this node has as many scheduling classes and actors as it can list (16384)");
+  group.cls = *id;
   group.number = ++groups_made_;
   group.id = shm::mix(memory_.header().session + group.number) | 1;  // 0 is none
   clear_class(*id, shm::ClassKind::Group);
@@ -115,10 +116,7 @@ bool Node::place(std::string_view placement, core::ResourceAmounts& demand, Plac
   }
   place.group = id;
   place.name = group->name;
-  const auto number = std::find_if(groups_.begin(), groups_.end(), [&](const auto& entry) {
-                        return &entry.second == group;
-                      })->first;
-  place.cls = core::ClassId{number};
+  place.cls = core::ClassId{group->cls};
   if (place.bundle < -1 || place.bundle >= static_cast<std::int64_t>(group->bundles.size())) {
     refuse(message, wire::Status::Invalid,
            "the bundle_index is " + std::to_string(place.bundle) +
@@ -135,7 +133,7 @@ bool Node::place(std::string_view placement, core::ResourceAmounts& demand, Plac
     return false;
   }
   demand = core::demand_in(
-      number,
+      group->cls,
       place.bundle < 0 ? std::nullopt : std::optional(static_cast<std::uint32_t>(place.bundle)),
       demand);
   return true;
@@ -146,9 +144,7 @@ void Node::remove_group(std::uint64_t id) {
   Group* const group = group_by_id(id);
   if (!group) return;
   group->removed = true;
-  const std::uint32_t cls = std::find_if(groups_.begin(), groups_.end(), [&](const auto& entry) {
-                              return &entry.second == group;
-                            })->first;
+  const std::uint32_t cls = group->cls;
   const auto mark_dead = [&](std::uint32_t dead) {
     memory_.scheduling_class(dead).state.store(static_cast<std::uint32_t>(shm::ClassState::Dead),
                                                std::memory_order_seq_cst);
@@ -228,15 +224,12 @@ void Node::read_group(wire::Message& message) {
 }
 
 void Node::hold_group(std::uint32_t process, wire::Message& message) {
-  const auto found = std::find_if(groups_.begin(), groups_.end(), [&](const auto& entry) {
-    return entry.second.id == message.c && !entry.second.removed;
-  });
-  if (found == groups_.end())
-    return refuse(message, wire::Status::GroupRemoved, "the placement group was removed");
-  const auto record = monitors_->record_of(found->first);
+  const Group* const group = group_by_id(message.c);
+  if (!group) return refuse(message, wire::Status::GroupRemoved, "the placement group was removed");
+  const auto record = monitors_->record_of(group->cls);
   if (!record)
     return refuse(message, wire::Status::Limit, "no memory is left for records of tasks");
-  if (found->second.granted) monitors_->granted(found->first);
+  if (group->granted) monitors_->granted(group->cls);
   if (!recovery_->give_hold(process, message.b, *record, nullptr))
     return refuse(message, wire::Status::Invalid, "no such line of the table of held objects");
   message.c = record->packed();
