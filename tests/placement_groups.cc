@@ -211,7 +211,7 @@ TEST_CASE("a group gets what tasks leave that ended long ago or end at last" * n
         remote<hold>.with({.num_cpus = 2})(scratch.file("entered"), scratch.file("gate"));
     wait_at_gate(scratch.file("entered"));
     const PlacementGroup group = placement_group({{{"CPU", 3}}});
-    CHECK_FALSE(group.wait(300ms));  // the daemon has nothing else to look at
+    CHECK_FALSE(group.wait(200ms));  // by then the daemon has nothing else to look at
 
     open_gate(scratch.file("gate"));
     CHECK(group.wait(20s));
