@@ -181,8 +181,9 @@ class Process {
   std::uint32_t class_of(const TaskOptions* options);
   // The runtime_env that this process was started in, and passes on (environment.h).
   void set_environment(std::string text) { environment_ = std::move(text); }
+  // `detached`: the number of the actor that it stands for, or 0.
   std::uint32_t open_actor_class(const ActorOptions& options, std::string_view type,
-                                 shm::Address creation);
+                                 shm::Address creation, std::uint64_t detached);
 
   // Asks the daemon for a hold on the record that its answer names in `c`, and counts one ref to
   // that. Nothing: it is to be asked again a little later. Throws what a refusal stands for.
