@@ -41,11 +41,11 @@ struct TaskOptions {
   std::size_t max_unread = 1024;
 };
 
-// Detached: the actor outlives its handles and its driver, and ends when it is killed, leaves or dies
-// for good, or with its node. It needs a name and a node that stays (Config.address); creating it
-// waits until its process is there. Its calls are carried between jobs as values: a Ref in the place
-// of a value is waited for and replaced by it, Refs and handles inside of arguments and results are
-// refused (Error), and so are methods that push into a Sink.
+// Detached: the actor outlives its handles and its driver, and ends when it is killed, leaves or
+// dies for good, or with its node. It needs a name and a node that stays (Config.address); creating
+// it waits until its process is there. Its calls are carried between jobs as values: a Ref in the
+// place of a value is waited for and replaced by it, Refs and handles inside of arguments and
+// results are refused (Error), and so are methods that push into a Sink.
 enum class Lifetime { NonDetached, Detached };
 
 // What a crash costs an actor that is started again (max_restarts). None: it goes on from its last

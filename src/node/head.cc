@@ -45,7 +45,6 @@ constexpr std::uint64_t kJobsByDefault = 4;  // so many get an equal part withou
 constexpr std::uint64_t kHugePage = 2 << 20;
 // Of a detached actor, for the values on their way to and from it, unless its creator says more.
 constexpr std::uint64_t kHostsByDefault = 32;
-constexpr std::uint64_t kHostMemoryMin = 64 << 20;
 
 sigset_t set_of(std::initializer_list<int> signals) {
   sigset_t set;
@@ -196,9 +195,8 @@ void Head::hear_stranger(int socket) {
 }
 
 std::uint64_t Head::memory_of_host() const {
-  const std::uint64_t left = settings_.object_memory - object_memory_given_;
-  const std::uint64_t part = std::max(settings_.object_memory / kHostsByDefault, kHostMemoryMin);
-  return std::max(std::min(part, left), kObjectMemoryMin) / kHugePage * kHugePage;
+  const std::uint64_t part = settings_.object_memory / kHostsByDefault;
+  return std::max(part, kObjectMemoryMin) / kHugePage * kHugePage;
 }
 
 void Head::serve_tool(int socket, wire::Message& message) {

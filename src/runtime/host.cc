@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -34,6 +35,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kCallersMax = 128;  // sessions that have a handle, at a time
+constexpr time_t kSilenceSeconds = 2;  // of one that has not knocked
 constexpr std::chrono::seconds kLinger(5);  // for callers to hear of the actor's end
 
 ErrorValue value_of(const Error& e) {
@@ -91,6 +93,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   std::condition_variable news_;
   std::map<std::uint64_t, Ref<void>> running_;
   std::deque<std::uint64_t> ready_;
+  bool known_ = false;  // it has knocked
   bool died_ = false;  // the actor
   bool stopped_ = false;
 };
@@ -170,9 +173,15 @@ void Caller::begin() {
 
 void Caller::read() {
   wire::Message message;
+  const auto be_silent_for = [&](time_t seconds) {
+    const timeval limit{seconds, 0};  // 0: for ever
+    ::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  };
+  be_silent_for(kSilenceSeconds);
   const bool known = wire::receive(socket_, message) == wire::Received::Message &&
                      message.kind == wire::Kind::Knock && message.c == door_.number &&
                      message.descriptor_count == 0;
+  be_silent_for(0);
   if (known) {
     track(kConstructed, [&] {
       detail::retain(door_.actor.creation);
@@ -249,6 +258,7 @@ void Caller::track(std::uint64_t number, Ref<void> ref) {
   {
     const std::lock_guard lock(mutex_);
     if (stopped_) return;
+    known_ = true;
     running_.emplace(number, std::move(ref));
   }
   detail::run_when_ready(
@@ -283,9 +293,9 @@ void Caller::write() {
     bool died = false;
     {
       std::unique_lock lock(mutex_);
-      news_.wait(lock, [&] { return stopped_ || died_ || !ready_.empty(); });
+      news_.wait(lock, [&] { return stopped_ || (died_ && known_) || !ready_.empty(); });
       if (stopped_) return;
-      died = died_;
+      died = died_ && known_;
       // What an actor has answered before its end counts, whoever was told first.
       if (died) {
         for (const auto& [number, ref] : running_) {
@@ -423,8 +433,7 @@ void Host::serve(Process& process, const std::string& session_folder) {
   }
 }
 
-detail::ActorAddress Host::create(Process& process) {
-  static_cast<void>(process);
+detail::ActorAddress Host::create() {
   const detail::FunctionInfo* function = find_function(order_.call.function);
   if (!function) throw FunctionNotFoundError("its program does not have its constructor");
   LocalArguments arguments(order_.call, parts_);
@@ -437,7 +446,7 @@ detail::ActorAddress Host::create(Process& process) {
 
 void Host::serve_or_throw(Process& process, const std::string& session_folder) {
   // Held for good: the actor ends by itself, or is ended.
-  Door& door = *new Door(process, create(process), number_);
+  Door& door = *new Door(process, create(), number_);
   const detail::ActorAddress actor = door.actor;
   bytes_ = {};
   std::atomic<bool>& died = *new std::atomic<bool>(false);

@@ -35,7 +35,7 @@ class Host {
   explicit Host(int line) : line_(line) {}
   bool take_order();
   [[noreturn]] void serve_or_throw(Process& process, const std::string& session_folder);
-  detail::ActorAddress create(Process& process);
+  detail::ActorAddress create();
 
   int line_;
   std::uint64_t number_ = 0;

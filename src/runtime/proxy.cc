@@ -46,7 +46,7 @@ class Proxy {
   void fail(detail::OpenCall* call, const ErrorFromElsewhere& error);
   detail::OpenCall* take(std::uint64_t number);
   void lose(const wire::Message* obituary);
-  ErrorFromElsewhere death() const;
+  ErrorFromElsewhere death(const std::string& call) const;
 
   Process& process_;
   const std::uint32_t class_;
@@ -86,7 +86,7 @@ void Proxy::enter() {
   if (answered && message.kind == wire::Kind::Admitted)
     return std::thread([this] { read(); }).detach();
   lose(answered ? &message : nullptr);
-  throw death();
+  throw death("of its constructor");
 }
 
 void Proxy::hand_on(Frame& frame, detail::Execution& execution) {
@@ -142,7 +142,7 @@ void Proxy::hand_on(Frame& frame, detail::Execution& execution) {
     gone = gone_;
     if (!gone) open_.emplace(message.c, call);
   }
-  if (gone) return fail(call, death());
+  if (gone) return fail(call, death(call->name()));
   switch (wire::send_parcel(socket_, message, parts)) {
     case wire::Sent::Sent:
     case wire::Sent::Closed: return;  // the other thread notices, too
@@ -222,12 +222,13 @@ void Proxy::lose(const wire::Message* said) {
       obituary.b = said->b;
     }
   }
-  for (const auto& [number, call] : left) fail(call, death());
+  for (const auto& [number, call] : left) fail(call, death(call->name()));
   obituary.set_text({reinterpret_cast<const char*>(&note_), sizeof note_});
   process_.daemon().tell(obituary);
 }
 
-ErrorFromElsewhere Proxy::death() const {
+// As the error of a call.
+ErrorFromElsewhere Proxy::death(const std::string& call) const {
   shm::CompactError error{};
   error.code = static_cast<std::uint32_t>(ErrorCode::kActorDied);
   error.signal = note_.signal;
@@ -236,7 +237,7 @@ ErrorFromElsewhere Proxy::death() const {
   error.scheduling_class = class_;
   error.detail = note_.cause;
   try {
-    throw_compact(process_.memory(), error, 0, {});
+    throw_compact(process_.memory(), error, 0, call);
   } catch (const Error& e) {
     return error_of(e);
   }

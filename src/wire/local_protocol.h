@@ -82,12 +82,12 @@ enum class Kind : std::uint32_t {
   StayingNode,  // process -> its session's daemon -> fields: folder of the node, own namespace
   // process -> the daemon of the node, over its socket:
   OpenHost,  // a number of arguments, d bytes of object memory or 0, fields: namespace, name,
-             // class,
+  // class,
   // key of the class, ActorOptions.max_pending_calls; descriptors: the program, its arguments,
   // folder and environment (as in Start), the order -> as FindHost, once calls can be made; Later:
   // somebody else's host of that name could not start, ask again
   FindHost,  // fields: namespace, name -> c its number, fields: folder of its session, class, key
-             // of
+  // of
   // the class, max_pending_calls. Waits for one that is being started
   ListHosts,  // as ListActors, but a 1: of all namespaces, fields: own namespace, then the last one
   KillHost,  // c its number, a 1: it may start again -> done
