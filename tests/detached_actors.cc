@@ -252,6 +252,15 @@ void answers_later(const Words& words) {
   throws<mobula::DeadlineExceededError>([&] { mobula::get(late, 20s); });
   HOLDS(eventually(20s, [&] { return mobula::get(actor.call<&Counter::cancels>(), 20s) == 2; }));
 }
+// The process that stands for the actor here is killed meanwhile.
+void loses_proxy(const Words& words) {
+  const auto actor = counter(words.at(1));
+  const Ref<int> open = actor.call<&Counter::never>();
+  HOLDS(added(actor, 0) == 15);
+  say("stands");
+  throws<mobula::ActorUnavailableError>([&] { mobula::get(open, 20s); });
+  HOLDS(added(actor, 1) == 16);
+}
 // Waits until somebody else has ended it.
 void sees_end(const Words& words) {
   const auto actor = counter(words.at(1));
@@ -370,6 +379,7 @@ const std::map<std::string_view, void (*)(const Words&)> kDrivers = {
     {"meets_errors", meets_errors},
     {"demands_too_much", demands_too_much},
     {"answers_later", answers_later},
+    {"loses_proxy", loses_proxy},
     {"sees_end", sees_end},
     {"kills", kills},
     {"lets_leave", lets_leave},
@@ -596,6 +606,28 @@ TEST_CASE("tasks find it, too, and what stands for it goes with its last handle"
   const Done tasks(place, {"asks_from_a_task", "c"});
 }
 
+TEST_CASE("when what stands for it in a driver's session is killed, calls go on after that") {
+  const OwnPlace place;
+  StayingNode node(place);
+  const Done creator(place, {"creates", "c"});
+  Child driver = detached::start(place, {"loses_proxy", "c"});
+  REQUIRE(driver.says("stands", 30s));
+  const auto family = family_of(driver.tag());
+  std::vector<pid_t> proxies;  // of the driver's zygote
+  for (const auto& seen : family) {
+    const auto is_parent = [&](const auto& other) { return other.pid == seen.parent; };
+    if (std::any_of(family.begin(), family.end(), is_parent)) proxies.push_back(seen.pid);
+  }
+  REQUIRE(!proxies.empty());
+
+  for (const pid_t pid : proxies) ::kill(pid, SIGKILL);
+
+  const auto ending = driver.wait(30s);
+  INFO(driver.output());
+  REQUIRE(ending.has_value());
+  CHECK(ending->code == 0);
+}
+
 TEST_CASE("when its host is killed its calls fail, and its name is free") {
   const OwnPlace place;
   StayingNode node(place);
@@ -611,7 +643,7 @@ TEST_CASE("when its host is killed its calls fail, and its name is free") {
   ::kill(host, SIGKILL);
 
   REQUIRE(watcher.wait(30s).has_value());
-  CHECK(contains(watcher.output(), "ended: "));
+  CHECK(contains(watcher.output(), "the session that it lived in has ended"));
   CHECK(eventually(20s, [&] { return family_of(creator.tag()).empty(); }));
   const Done anew(place, {"creates", "c"});
 }

@@ -53,6 +53,7 @@ std::string quoted(const ActorName& name) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);
   const int null = ::open("/dev/null", O_RDONLY);
   ::dup2(null, STDIN_FILENO);
   const int itself = ::fcntl(program, F_DUPFD_CLOEXEC, 10);

@@ -129,6 +129,7 @@ std::string ActorDeath::text() const {
   const std::string process = "its process " + std::to_string(process_id);
   switch (reason) {
     case DeathReason::Crashed:
+      if (process_id == 0) return "the session that it lived in has ended";  // of a detached one
       return signal != 0 ? process + " was killed by " + runtime::describe_signal(signal)
                          : process + " exited with code " + std::to_string(exit_code);
     case DeathReason::Killed: return "it was killed by mobula::kill";
