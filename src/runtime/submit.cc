@@ -395,6 +395,49 @@ void check_class_of_method(ActorAddress actor, std::uint64_t session, const Expo
               "; MOBULA_EXPORT_INHERITED exports what a class inherits");
 }
 
+namespace {
+
+// Inlined into both of its callers, of which one is on every call's path.
+[[gnu::always_inline]] inline RefAddress place(Process& process, const Call& call,
+                                               const CallOptions* options, ActorAddress actor,
+                                               const Writer& writer, const std::byte* bytes,
+                                               EncodeAgain again, void* context) {
+  if (call.stream) runtime::refuse_in_replay("calls that give a stream");
+  if (const auto before = submitted_before(shm::Kind::ActorCall, call.function->key))
+    return *before;
+  shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
+  const std::uint16_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
+  Ledger& ledger = process.this_ledger();
+  const Address address = ledger.allocate();
+  Unsubmitted guard(ledger, address);
+  if (cls.pending_calls_max >= 0)
+    process.pending_calls().admit(process.memory(), actor.actor_class, address);
+  Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
+  record.scheduling_class = actor.actor_class;
+  if (options && options->deadline) set_deadline(record, *options->deadline);
+  record.retries = options && options->max_task_retries
+                       ? static_cast<std::int16_t>(*options->max_task_retries)
+                       : shm::kRetriesOfActor;
+  record.group = group;
+  place_arguments(ledger, record, {writer, bytes, again, context},
+                  options && !options->name.empty() ? &options->name : nullptr);
+  if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
+  guard.submitted();
+  const AfterEarlierCalls ordered(call, actor.actor_class);
+  if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
+    record.state.store(shm::word::make(address.generation, State::Ready),
+                       std::memory_order_release);
+  } else {
+    submit(ledger, record, address, ordered.call());
+  }
+  if (!writer.refs().empty()) ledger.holds_arguments(address);
+  fail_if_actor_is_dead(process, ledger, record, address);
+  tell_deadline(process, record, address);
+  return runtime::from_shm(address);
+}
+
+}  // namespace
+
 RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddress actor,
                        const Writer& writer, const std::byte* bytes, EncodeAgain again,
                        void* context) {
@@ -405,9 +448,9 @@ RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddres
       check_retries(*options->max_task_retries, "CallOptions.max_task_retries");
   }
   Process& process = runtime::require_process();
-  if (process.memory().scheduling_class(actor.actor_class).detached != 0)
+  if (process.memory().scheduling_class(actor.actor_class).detached != 0) [[unlikely]]
     return runtime::call_detached(process, call, options, actor, bytes, again, context);
-  return runtime::place_call(process, call, options, actor, writer, bytes, again, context);
+  return place(process, call, options, actor, writer, bytes, again, context);
 }
 
 }  // namespace mobula::detail
@@ -468,38 +511,7 @@ ActorAddress place_actor(Process& process, const Call& call, const ActorOptions&
 RefAddress place_call(Process& process, const Call& call, const CallOptions* options,
                       ActorAddress actor, const Writer& writer, const std::byte* bytes,
                       EncodeAgain again, void* context) {
-  if (call.stream) runtime::refuse_in_replay("calls that give a stream");
-  if (const auto before = submitted_before(shm::Kind::ActorCall, call.function->key))
-    return *before;
-  shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
-  const std::uint16_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
-  Ledger& ledger = process.this_ledger();
-  const Address address = ledger.allocate();
-  Unsubmitted guard(ledger, address);
-  if (cls.pending_calls_max >= 0)
-    process.pending_calls().admit(process.memory(), actor.actor_class, address);
-  Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
-  record.scheduling_class = actor.actor_class;
-  if (options && options->deadline) set_deadline(record, *options->deadline);
-  record.retries = options && options->max_task_retries
-                       ? static_cast<std::int16_t>(*options->max_task_retries)
-                       : shm::kRetriesOfActor;
-  record.group = group;
-  place_arguments(ledger, record, {writer, bytes, again, context},
-                  options && !options->name.empty() ? &options->name : nullptr);
-  if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
-  guard.submitted();
-  const AfterEarlierCalls ordered(call, actor.actor_class);
-  if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
-    record.state.store(shm::word::make(address.generation, State::Ready),
-                       std::memory_order_release);
-  } else {
-    submit(ledger, record, address, ordered.call());
-  }
-  if (!writer.refs().empty()) ledger.holds_arguments(address);
-  fail_if_actor_is_dead(process, ledger, record, address);
-  tell_deadline(process, record, address);
-  return runtime::from_shm(address);
+  return place(process, call, options, actor, writer, bytes, again, context);
 }
 
 }  // namespace mobula::runtime
