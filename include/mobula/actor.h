@@ -226,8 +226,9 @@ inline constexpr detail::ActorFactory<T> actor{};
 // ---- Names.
 
 // The handle of the actor that was created with this name (ActorOptions.name), in the given
-// namespace or, if that is empty, in the program's own. It counts like any other: the actor lives
-// as long as it. The actor's constructor need not have run.
+// namespace or, if that is empty, in the program's own: an actor of this program, or a detached one
+// of the node (Lifetime::Detached), whoever created it. It counts like any other: the actor lives
+// as long as it, a detached one also without. The actor's constructor need not have run.
 //
 // Throws ActorNotFoundError: there is none, or it is dead, or its last handle is gone, or it is not
 // a T. Throws Error: the name is empty, longer than 100 bytes, or has control characters.
@@ -241,8 +242,8 @@ struct NamedActor {
   std::string name;
   std::string namespace_;
 };
-// Those that get_actor would find now, ordered by namespace and name: in the program's own
-// namespace, or in all.
+// Those that get_actor would find now, detached ones too, ordered by namespace and name: in the
+// program's own namespace, or in all.
 std::vector<NamedActor> list_named_actors(bool all_namespaces = false);
 
 // ---- State.

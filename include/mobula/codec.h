@@ -84,7 +84,9 @@ class Writer {
  public:
   // `buffer` begins 8-aligned, and 64-aligned if alignments above 8 shall hold in memory.
   // Writer(nullptr, 0) only counts. Sizes are in bytes.
-  Writer(std::byte* buffer, std::size_t capacity) : buffer_(buffer), capacity_(capacity) {}
+  // `ref_places`: gets the position of each ref's address, if it is wanted.
+  Writer(std::byte* buffer, std::size_t capacity, std::vector<std::size_t>* ref_places = nullptr)
+      : buffer_(buffer), capacity_(capacity), ref_places_(ref_places) {}
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
 
@@ -122,6 +124,7 @@ class Writer {
   // Appends a ref's address (8 bytes) and remembers it: whoever stores the bytes must
   // keep that object alive as long.
   void ref(RefAddress address) {
+    if (ref_places_) ref_places_->push_back(size_);
     raw(address.slot);
     raw(address.generation);
     if (ref_count_ < kRefsInline) {
@@ -144,6 +147,7 @@ class Writer {
 
   std::byte* buffer_;
   std::size_t capacity_;
+  std::vector<std::size_t>* ref_places_;
   std::size_t size_ = 0;
   int depth_ = 0;
   std::size_t ref_count_ = 0;

@@ -44,6 +44,11 @@ struct TaskOptions {
   std::size_t max_unread = 1024;
 };
 
+// Detached: the actor outlives its handles and its driver, and ends when it is killed, leaves or
+// dies for good, or with its node. It needs a name and a node that stays (Config.address); creating
+// it waits until its process is there. Its calls are carried between jobs as values: a Ref in the
+// place of a value is waited for and replaced by it, Refs and handles inside of arguments and
+// results are refused (Error), and so are methods that push into a Sink.
 enum class Lifetime { NonDetached, Detached };
 
 // What a crash costs an actor that is started again (max_restarts). None: it goes on from its last
@@ -60,7 +65,7 @@ enum class Recovery { None, Replay };
 struct ActorOptions {
   std::string name = {};  // for get_actor, up to 100 bytes; one living actor has it at a time
   std::string namespace_ = {};  // of the name; empty: the program's (Config.namespace_)
-  Lifetime lifetime = Lifetime::NonDetached;  // Detached: not built yet
+  Lifetime lifetime = Lifetime::NonDetached;
   int max_restarts = 0;  // times its process is started anew after a crash; -1: without end
   // Further attempts of a call that a crash interrupted, in the actor's next life (max_restarts),
   // before all calls that had not begun; -1: without end. With Replay each such call is run to its

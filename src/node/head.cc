@@ -33,6 +33,7 @@ constexpr std::uint64_t kTagListening = 0;
 constexpr std::uint64_t kTagSignals = 1ull << 32;
 constexpr std::uint64_t kTagStranger = 2ull << 32;  // | descriptor
 constexpr std::uint64_t kTagJob = 3ull << 32;  // | job
+constexpr std::uint64_t kTagHost = 4ull << 32;  // | its number
 
 constexpr milliseconds kSilence(2000);  // of a connection that has not said who it is
 constexpr std::size_t kStrangersMax = 64;
@@ -42,6 +43,8 @@ constexpr milliseconds kToEndAlone(800);  // for sessions whose head was killed
 constexpr std::uint64_t kObjectMemoryMin = 16 << 20;  // of a job, bytes
 constexpr std::uint64_t kJobsByDefault = 4;  // so many get an equal part without asking
 constexpr std::uint64_t kHugePage = 2 << 20;
+// Of a detached actor, for the values on their way to and from it, unless its creator says more.
+constexpr std::uint64_t kHostsByDefault = 32;
 
 sigset_t set_of(std::initializer_list<int> signals) {
   sigset_t set;
@@ -73,6 +76,9 @@ Head::Head(const NodeSettings& settings)
     ::close(file);
   }
   listening_ = wire::listen_in(directory_->path());
+  hosts_ = std::make_unique<Hosts>(directory_->path(), [this](int line, std::uint32_t number) {
+    watch(line, kTagHost | number);
+  });
   watch(listening_, kTagListening);
   watch(signals_, kTagSignals);
 }
@@ -89,7 +95,7 @@ void Head::watch(int fd, std::uint64_t tag) {
 }
 
 int Head::run() {
-  while (!kill_at_ || !jobs_.empty()) {
+  while (!kill_at_ || !jobs_.empty() || !hosts_->empty()) {
     std::array<epoll_event, 64> events;
     const int n = ::epoll_wait(epoll_, events.data(), events.size(), until_next_look());
     for (int i = 0; i < n; ++i) {
@@ -101,6 +107,8 @@ int Head::run() {
         hear_signals();
       } else if ((tag >> 32) == (kTagStranger >> 32)) {
         if (strangers_.contains(static_cast<int>(low))) hear_stranger(static_cast<int>(low));
+      } else if ((tag >> 32) == (kTagHost >> 32)) {
+        hosts_->hear(low);
       } else if (jobs_.contains({low})) {
         hear_job({low});
       }
@@ -115,6 +123,7 @@ int Head::until_next_look() const {
   std::optional<Clock::time_point> next = kill_at_;
   const auto sooner = [&](Clock::time_point at) { next = std::min(next.value_or(at), at); };
   for (const auto& [socket, until] : strangers_) sooner(until);
+  if (const auto host = hosts_->next_look()) sooner(*host);
   if (const auto change = shares_.next_change())
     sooner(begin_ + std::chrono::duration_cast<Clock::duration>(*change));
   if (!next) return -1;
@@ -134,7 +143,9 @@ void Head::look() {
     ::close(socket);
   }
   if (const auto change = shares_.next_change(); change && *change <= now()) apply(core::Tick{});
+  hosts_->look(moment);
   if (!kill_at_ || moment < *kill_at_) return;
+  hosts_->kill_all();
   // Our own children, not waited for yet: the numbers are still theirs.
   for (const auto& [id, job] : jobs_) ::kill(job.daemon, SIGKILL);
 }
@@ -175,8 +186,17 @@ void Head::hear_stranger(int socket) {
       return;
     case wire::Received::Message: break;
   }
+  if (Hosts::answers(message.kind)) {
+    forget(socket);
+    return hosts_->serve(socket, message, memory_of_host());
+  }
   for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
   serve_tool(socket, message);
+}
+
+std::uint64_t Head::memory_of_host() const {
+  const std::uint64_t part = settings_.object_memory / kHostsByDefault;
+  return std::max(part, kObjectMemoryMin) / kHugePage * kHugePage;
 }
 
 void Head::serve_tool(int socket, wire::Message& message) {
@@ -298,7 +318,7 @@ void Head::enrol(core::JobId id, wire::Message& message) {
   job.object_memory = wanted;
   object_memory_given_ += wanted;
   message.c = wanted;
-  message.set_text(format_units(settings_.capacity));
+  message.set_text(wire::join({format_units(settings_.capacity), directory_->path()}));
   wire::send(job.socket, message);
   apply(core::JobOpened{id});
 }
@@ -358,7 +378,10 @@ void Head::bury_dead() {
     killed = killed || WIFSIGNALED(status);
     const auto found = std::find_if(jobs_.begin(), jobs_.end(),
                                     [&](const auto& entry) { return entry.second.daemon == pid; });
-    if (found == jobs_.end()) continue;
+    if (found == jobs_.end()) {
+      hosts_->has_ended(pid, status);
+      continue;
+    }
     const core::JobId id = found->first;
     object_memory_given_ -= found->second.object_memory;
     ::close(found->second.socket);
@@ -373,15 +396,21 @@ void Head::drain(milliseconds grace) {
   const bool first = !kill_at_;
   if (!first && *kill_at_ <= end) return;
   kill_at_ = end;
+  hosts_->refuse_all_new();
   if (listening_ >= 0) ::epoll_ctl(epoll_, EPOLL_CTL_DEL, listening_, nullptr);
   wire::Message message;
   message.kind = wire::Kind::Drain;
   message.c = static_cast<std::uint64_t>(grace.count());
   for (const auto& [id, job] : jobs_) {
-    if (first && job.enrolled)
-      ended_ += "driver " + std::to_string(job.driver) + " (" + program_of(job.driver) + ")\n";
+    if (first && job.enrolled) ended_ += describe(job) + "\n";
     wire::send(job.socket, message);
   }
+}
+
+std::string Head::describe(const Job& job) const {
+  const std::string host = hosts_->describe(job.driver);
+  return host.empty() ? "driver " + std::to_string(job.driver) + " (" + program_of(job.driver) + ")"
+                      : host;
 }
 
 // The folder is gone when who asked for the end hears of it.

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/job_shares.h"
+#include "node/hosts.h"
 #include "node/session_directory.h"
 #include "wire/local_protocol.h"
 
@@ -59,6 +60,8 @@ class Head {
   void hear_stranger(int socket);
   void start_job(int driver);
   void serve_tool(int socket, wire::Message& message);
+  std::uint64_t memory_of_host() const;
+  std::string describe(const Job& job) const;
   void hear_job(core::JobId id);
   void enrol(core::JobId id, wire::Message& message);
   void hear_claim(core::JobId id, const wire::Message& message);
@@ -79,6 +82,7 @@ class Head {
   int listening_ = -1;
   int signals_ = -1;
   std::unique_ptr<SessionDirectory> directory_;
+  std::unique_ptr<Hosts> hosts_;
   core::JobShares shares_;
   std::map<core::JobId, Job> jobs_;
   std::uint32_t last_job_ = 0;

@@ -91,6 +91,7 @@ class Node {
     bool dead = false;
     bool ending = false;  // its last handle is gone
     bool one_by_one = true;  // one thread runs its calls, in order
+    std::optional<shm::DeathNote> obituary;  // of the detached actor that it stands for
   };
 
   struct Group {
@@ -192,6 +193,7 @@ class Node {
   void leave_class(std::uint32_t worker);
   void give_slot_back(std::uint32_t process, std::uint32_t cls);
   void actor_ended(std::uint32_t cls, const ProcessEnd& end, bool wanted);
+  void note_obituary(std::uint32_t process, const wire::Message& message);
   void restart_if_due(std::uint32_t cls, Actor& actor);
   void kill_once(std::uint32_t cls, const Actor& actor);
   void actor_start_failed(std::uint32_t cls, const ProcessEnd& end);
@@ -218,6 +220,7 @@ class Node {
   int driver_;
   int node_;
   std::string node_name_;
+  std::string node_folder_;  // of the node that stays; empty: the driver's own
   int epoll_ = -1;
   int bell_ = -1;
   int control_fd_ = -1;

@@ -1,6 +1,8 @@
 // The life of actors: names, restarts, kill, the last handle, burial.
 #include "node/node.h"
 
+#include <string.h>
+
 #include <algorithm>
 
 #include "node/node_parts.h"
@@ -155,6 +157,24 @@ void Node::actor_ended(std::uint32_t id, const ProcessEnd& end, bool wanted) {
   bury_actor(id, cause, end);
 }
 
+// An actor here stands for a detached one, which is dead: it ends, and is remembered as that was.
+void Node::note_obituary(std::uint32_t process, const wire::Message& message) {
+  const auto asking = workers_.find(process);
+  if (asking == workers_.end() || !asking->second.actor ||
+      message.text_size != sizeof(shm::DeathNote))
+    return;
+  const std::uint32_t id = *asking->second.actor;
+  shm::SchedulingClass& cls = memory_.scheduling_class(id);
+  Actor& actor = actors_.at(id);
+  if (cls.detached == 0 || actor.dead) return;
+  shm::DeathNote note;
+  ::memcpy(&note, message.text, sizeof note);
+  actor.obituary = note;
+  actor.restarts = static_cast<int>(message.b);
+  cls.kill_request.fetch_or(shm::kLeave);
+  wake(process);
+}
+
 void Node::restart_if_due(std::uint32_t id, Actor& actor) {
   if (!actor.restart_at || now() < *actor.restart_at) return;
   actor.restart_at.reset();
@@ -179,7 +199,8 @@ void Node::bury_actor(std::uint32_t id, shm::Death cause, const ProcessEnd& end)
   actor.dead = true;
   shm::SchedulingClass& cls = memory_.scheduling_class(id);
   const shm::DeathCause known = cause == shm::Death::Crashed ? end.cause : shm::DeathCause{cause};
-  cls.death = {known.packed(), end.signal, end.exit_code, end.pid};
+  cls.death =
+      actor.obituary.value_or(shm::DeathNote{known.packed(), end.signal, end.exit_code, end.pid});
   cls.state.store(static_cast<std::uint32_t>(shm::ClassState::Dead), std::memory_order_seq_cst);
   std::atomic_thread_fence(
       std::memory_order_seq_cst);  // before we empty the rings (see submit_call)

@@ -69,6 +69,7 @@ void Node::serve(int socket, std::uint32_t process) {
     return;
   }
   if (message.kind == wire::Kind::Deadline) return note_deadline(message);
+  if (message.kind == wire::Kind::Obituary) return note_obituary(process, message);
   answer(process, message);
   message.kind = wire::Kind::Reply;
   message.descriptor_count = 0;
@@ -146,6 +147,10 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
     case wire::Kind::Resources: return report_resources(message);
     case wire::Kind::OpenMetric: message.set_text(asked); return open_metric(process, message);
     case wire::Kind::ReadMetrics: return report_metrics(process, message);
+    case wire::Kind::StayingNode:
+      if (node_folder_.empty())
+        return refuse(message, wire::Status::NotFound, "the node is the driver's own");
+      return message.set_text(wire::join({node_folder_, namespace_}));
     case wire::Kind::Explain: return message.set_text(allotment_.explain({message.a}));
     default: return refuse(message, wire::Status::Invalid, "unknown request");
   }

@@ -24,6 +24,7 @@ void Node::clear_class(std::uint32_t id, shm::ClassKind kind) {
   cls.lasting.options = 0;
   cls.lasting.born = cls.lasting.taken.load();
   cls.pending_calls_max = -1;
+  cls.detached = 0;
   cls.out_of_order = 0;
   cls.placement_group = 0;
   cls.bundle = -1;
@@ -83,6 +84,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   const std::string type(wire::field(fields, wire::kActorType));
   const std::string groups(wire::field(fields, wire::kActorGroups));
   const std::string lasting(wire::field(fields, wire::kActorLasting));
+  const std::string detached(wire::field(fields, wire::kActorDetached));
   const auto restarts = static_cast<int>(message.b);
   const std::uint64_t creation = message.c;
   if (is_actor &&
@@ -124,6 +126,7 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   copy_text(cls.groups, groups);
   cls.lasting.options = is_actor ? std::strtoull(lasting.c_str(), nullptr, 10) : 0;
   cls.pending_calls_max = is_actor ? std::atoi(pending_calls.c_str()) : -1;
+  cls.detached = is_actor ? std::strtoull(detached.c_str(), nullptr, 10) : 0;
   copy_text(cls.name, is_actor ? actor_class : demand.describe());
   copy_text(cls.given_name, is_actor ? name.name : "");
   cls.environment.store(environment);

@@ -62,7 +62,9 @@ core::ResourceAmounts Node::part_of_node(const wire::Message& start,
     throw std::runtime_error("the node has ended");
   if (enrol.status != wire::Status::Ok) throw std::runtime_error(std::string(enrol.text_view()));
   *object_memory = enrol.c;
-  core::ResourceAmounts part = parse_units(enrol.text_view());
+  const wire::Fields fields = wire::split(enrol.text_view());
+  node_folder_ = std::string(wire::field(fields, 1));
+  core::ResourceAmounts part = parse_units(wire::field(fields, 0));
   constexpr double kOne = core::ResourceAmounts::kUnitsPerOne;
   for (const auto& [name, amount] : asked) {
     const double there = static_cast<double>(part.units(name)) / kOne;

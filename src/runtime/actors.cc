@@ -5,11 +5,13 @@
 #include <vector>
 
 #include "mobula/actor.h"
+#include "runtime/detached.h"
 #include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
 #include "runtime/process.h"
+#include "runtime/submit.h"
 
 namespace mobula {
 namespace {
@@ -40,11 +42,22 @@ ActorAddress find_actor(std::string_view name, std::string_view space, std::stri
   if (name.empty()) throw Error("get_actor: the name is empty");
   check_actor_name(name, "the name of an actor");
   check_actor_name(space, "the namespace of an actor");
-  Process& process = runtime::require_process();
+  return runtime::find_anywhere(runtime::require_process(), name, space, type, absent);
+}
+ActorAddress find_actor(std::string_view name, std::string_view space, std::string_view type) {
+  bool absent = false;
+  return find_actor(name, space, type, absent);
+}
+
+}  // namespace detail
+
+detail::ActorAddress runtime::find_in_session(Process& process, std::string_view name,
+                                              std::string_view space, std::string_view type,
+                                              bool& absent) {
   for (;; ::usleep(kAskAgainUs)) {
     wire::Message message;
     message.kind = wire::Kind::FindActor;
-    message.c = hash_text(type);
+    message.c = detail::hash_text(type);
     message.set_text(wire::join({std::string(name), std::string(space)}));
     try {
       const shm::Address creation = process.take_hold(message);
@@ -55,10 +68,8 @@ ActorAddress find_actor(std::string_view name, std::string_view space, std::stri
     }
   }
 }
-ActorAddress find_actor(std::string_view name, std::string_view space, std::string_view type) {
-  bool absent = false;
-  return find_actor(name, space, type, absent);
-}
+
+namespace detail {
 
 RefAddress monitor_actor(ActorAddress actor, std::uint64_t session) {
   check_ref(actor.creation, session);
@@ -72,6 +83,9 @@ void kill_actor(ActorAddress actor, std::uint64_t session, bool no_restart) {
   check_ref(actor.creation, session);
   Process& process = runtime::require_process();
   if (process.local()) no_restart = true;  // its process is the caller's own
+  const std::uint64_t detached = process.memory().scheduling_class(actor.actor_class).detached;
+  if (detached != 0) runtime::end_detached(process, detached, no_restart);
+  if (detached != 0 && !no_restart) return;
   process.memory()
       .scheduling_class(actor.actor_class)
       .kill_request.fetch_or(no_restart ? shm::kKill : shm::kKillOnce, std::memory_order_seq_cst);
@@ -95,6 +109,7 @@ std::vector<NamedActor> list_named_actors(bool all_namespaces) {
       all.push_back({std::string(fields[i + 1]), std::string(fields[i])});
     more = message.a == 1;
   }
+  runtime::list_detached(process, all_namespaces, all);
   return all;
 }
 
@@ -114,6 +129,7 @@ std::string ActorDeath::text() const {
   const std::string process = "its process " + std::to_string(process_id);
   switch (reason) {
     case DeathReason::Crashed:
+      if (process_id == 0) return "the session that it lived in has ended";  // of a detached one
       return signal != 0 ? process + " was killed by " + runtime::describe_signal(signal)
                          : process + " exited with code " + std::to_string(exit_code);
     case DeathReason::Killed: return "it was killed by mobula::kill";

@@ -269,6 +269,8 @@ std::string describe_death(const shm::DeathCause& cause, int signal, int exit_co
              "its worker (see ulimit -n, ulimit -u)";
     case shm::Death::StateLost:
       return "was ended, since what was kept of its state cannot be used (its output says why)";
+    case shm::Death::HostLost:
+      return "died: the session that it lived in has ended (its host was killed, or its node)";
     default:
       return "died: its process " + std::to_string(pid) + " " +
              describe_end(cause, signal, exit_code);

@@ -188,6 +188,10 @@ void name_child(Ledger& ledger, shm::Record& record) {
     record.deadline = innermost->deadline;
     return;
   }
+  name_apart(ledger, record);
+}
+
+void name_apart(Ledger& ledger, shm::Record& record) {
   // Local runs are to be alike: they do without the random number.
   const std::uint64_t session = ledger.process().local() ? 0 : ledger.process().session();
   record.parent = shm::mix(session + ledger.participant());
@@ -225,6 +229,8 @@ Frame::~Frame() { innermost = outer; }
 std::string Frame::name() const {
   return open_call ? open_call->name() : task_name(ledger.process(), record);
 }
+
+void (*hand_on)(Frame& frame, detail::Execution& execution) = nullptr;
 
 Frame* current_frame() { return innermost; }
 
@@ -403,6 +409,9 @@ void conclude(Frame& frame, const Body& body) {
     error.message =
         "task " + task_name(process, record) + " failed: " + failed.what + ": " + failed.message;
     place_error(process, record, error);
+  } catch (const ErrorFromElsewhere& elsewhere) {
+    frame.transfers.give_up(frame.ledger);
+    place_error(process, record, elsewhere.error);
   } catch (...) {
     // It has heard that the node is no more: that is nothing about the task.
     if (lost_the_node(process)) throw;
@@ -452,7 +461,11 @@ void execute(Ledger& ledger, shm::Record& record, shm::Address address) {
       if (journal && !replaying) write_down(frame);
       frame.open();
       detail::Execution execution = detail::ExecutionAccess::make(frame);
-      invoke(*function, execution, record);
+      if (hand_on && frame.kind == shm::Kind::ActorCall) [[unlikely]] {
+        hand_on(frame, execution);
+      } else {
+        invoke(*function, execution, record);
+      }
       return shm::State::Done;
     });
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mobula/detail/runtime.h"
+#include "runtime/errors.h"
 #include "runtime/ledger.h"
 #include "runtime/process.h"
 #include "runtime/transfers.h"
@@ -29,6 +30,7 @@ struct TaskIdentity {
 
 // Gives a new record its identity as a child of what this thread runs, and the deadline of that.
 void name_child(Ledger& ledger, shm::Record& record);
+void name_apart(Ledger& ledger, shm::Record& record);  // as nobody's child
 
 // A task on this thread's stack; `outer` is the one whose get() runs it. Of an open call
 // (open_call.h) the record may be answered, and another task's, before its method returns: then
@@ -72,6 +74,16 @@ struct Frame {
   detail::Pin referred_pin;
   RefAddress referred_address{};  // of the argument read last; empty: it was no Ref
 };
+
+// Thrown through an invoker, or where a call is answered: the error that a process of another
+// session gave it.
+struct ErrorFromElsewhere {
+  ErrorValue error;
+};
+
+// Set in a process that stands for an actor of another session: what a call does instead of its
+// method.
+extern void (*hand_on)(Frame& frame, detail::Execution& execution);
 
 // The innermost task of this thread; nullptr in a driver.
 Frame* current_frame();

@@ -405,7 +405,7 @@ void Process::open_class(wire::Message& message, const std::string& text) {
 }
 
 std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string_view type,
-                                        shm::Address creation) {
+                                        shm::Address creation, std::uint64_t detached) {
   wire::Message message;
   message.kind = wire::Kind::OpenClass;
   message.a = static_cast<std::uint32_t>(shm::ClassKind::Actor);
@@ -422,7 +422,7 @@ std::uint32_t Process::open_actor_class(const ActorOptions& options, std::string
                          std::to_string(detail::hash_text(type)), groups_text(options),
                          std::to_string(options.checkpoint_every |
                                         (options.recovery == Recovery::Replay ? shm::kReplays : 0)),
-                         placement_of(options.scheduling), environment}));
+                         placement_of(options.scheduling), std::to_string(detached), environment}));
   if (local_) local_->has_environment(message.a, environment);
   return message.a;
 }

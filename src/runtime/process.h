@@ -180,10 +180,13 @@ class Process {
   // The scheduling class of a demand. Throws UnschedulableError, or Error for a demand that makes
   // no sense.
   std::uint32_t class_of(const TaskOptions* options);
+  // "id bundle" of the placement group that it names, or nothing. Throws like class_of.
+  std::string placement_of(const Scheduling& scheduling) const;
   // The runtime_env that this process was started in, and passes on (environment.h).
   void set_environment(std::string text) { environment_ = std::move(text); }
+  // `detached`: the number of the actor that it stands for, or 0.
   std::uint32_t open_actor_class(const ActorOptions& options, std::string_view type,
-                                 shm::Address creation);
+                                 shm::Address creation, std::uint64_t detached);
 
   // Asks the daemon for a hold on the record that its answer names in `c`, and counts one ref to
   // that. Nothing: it is to be asked again a little later. Throws what a refusal stands for.
@@ -191,7 +194,6 @@ class Process {
   PendingCalls& pending_calls() { return pending_calls_; }
 
  private:
-  std::string placement_of(const Scheduling& scheduling) const;
   std::string environment_of(const RuntimeEnv* given, const char* option) const;
   void open_class(wire::Message& message, const std::string& text);
 

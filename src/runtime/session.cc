@@ -23,6 +23,7 @@
 #include "runtime/cancelling.h"
 #include "runtime/errors.h"
 #include "runtime/execution.h"
+#include "runtime/host.h"
 #include "runtime/local_mode.h"
 #include "runtime/log.h"
 #include "runtime/node_program.h"
@@ -259,9 +260,10 @@ std::map<std::string, double> ask_resources(std::uint32_t which) {
 
 }  // namespace
 
-void init(int argc, char** argv, Config config) {
-  runtime::load_code(config.code_search_path);  // in workers too, which are forked from here
-  runtime::run_zygote_if_asked();  // does not return in a worker
+namespace {
+
+// `address`: of the node to join; empty: it gets one of its own.
+void begin_session(int argc, char** argv, Config config, const std::string& address) {
   const std::lock_guard lock(session_mutex);
   if (session_process)
     throw Error(
@@ -270,7 +272,6 @@ void init(int argc, char** argv, Config config) {
     config.local_mode = std::string_view(local) != "0";
   check_memory_limits(config);
   runtime::configure_log(config.log_level, config.log_format);
-  const std::string address = wanted_address(argc, argv, config);
   const bool joins = !address.empty() && !config.local_mode;
   const std::vector<std::string> environment = node_environment(config);
   const std::string settings = settings_text(config, joins);
@@ -318,6 +319,25 @@ void init(int argc, char** argv, Config config) {
   }
   if (config.local_mode) session_process->run_locally();
   runtime::set_current_process(session_process.get());
+}
+
+}  // namespace
+
+void init(int argc, char** argv, Config config) {
+  runtime::load_code(config.code_search_path);  // in workers too, which are forked from here
+  runtime::run_zygote_if_asked();  // does not return in a worker
+  const std::unique_ptr<runtime::Host> host = runtime::Host::if_asked();
+  if (!host) {
+    const std::string address = wanted_address(argc, argv, config);
+    return begin_session(argc, argv, std::move(config), address);
+  }
+  try {
+    const Config own = host->config(std::move(config));
+    begin_session(argc, argv, own, own.address);
+  } catch (const std::exception& e) {
+    host->fail(e);
+  }
+  host->serve(*session_process, node_directory);
 }
 
 void shutdown() noexcept {

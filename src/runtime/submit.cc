@@ -11,11 +11,13 @@
 #include "mobula/options.h"
 #include "runtime/call_threads.h"
 #include "runtime/callbacks.h"
+#include "runtime/detached.h"
 #include "runtime/execution.h"
 #include "runtime/journal.h"
 #include "runtime/ledger.h"
 #include "runtime/local_mode.h"
 #include "runtime/process.h"
+#include "runtime/submit.h"
 #include "runtime/value.h"
 #include "shm/check.h"
 #include "shm/dependents.h"
@@ -63,19 +65,11 @@ std::size_t unread_by(const Options* options) {
   return options ? options->max_unread : Options().max_unread;
 }
 
-[[noreturn]] void throw_not_built(const char* option) {
-  throw Error(std::string(option) + " is not built yet; leave it out");
-}
-
 void check_priority(int priority) {
   constexpr int kMost = 100;
   if (priority < -kMost || priority > kMost)
     throw Error("TaskOptions.priority is " + std::to_string(priority) +
                 "; it goes from -100 to 100");
-}
-
-void refuse_unbuilt(const ActorOptions& options) {
-  if (options.lifetime != Lifetime::NonDetached) throw_not_built("ActorOptions.lifetime");
 }
 
 // Calls one after the other are what a journal can tell and a checkpoint lies between.
@@ -293,12 +287,13 @@ class AfterEarlierCalls {
   std::vector<RefAddress> waits_for_;
 };
 
-Record& new_record(Ledger& ledger, Address address, shm::Kind kind, const FunctionInfo& function) {
+Record& new_record(Ledger& ledger, Address address, shm::Kind kind, const FunctionInfo& function,
+                   bool is_child = true) {
   Record& record = ledger.record(address);
   record.kind = kind;
   record.function = function.key;
   record.retries = 0;
-  name_task(ledger, record, address);
+  is_child ? name_task(ledger, record, address) : runtime::name_apart(ledger, record);
   return record;
 }
 
@@ -386,11 +381,100 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   check_retries(options.max_restarts, "ActorOptions.max_restarts");
   check_retries(options.max_task_retries, "ActorOptions.max_task_retries");
   check_names(options);
-  refuse_unbuilt(options);
   check_lasting_state(options);
   Process& process = runtime::require_process();
-  if (const auto before = submitted_before(shm::Kind::ActorCreate, call.function->key,
-                                           /*perhaps=*/options.get_if_exists))
+  if (options.lifetime == Lifetime::Detached)
+    return runtime::create_detached(process, call, options, type, writer, again, context);
+  return runtime::place_actor(process, call, options, type, 0, writer, bytes, again, context);
+}
+
+void check_class_of_method(ActorAddress actor, std::uint64_t session, const Export& method,
+                           std::string_view name) {
+  check_ref(actor.creation, session);
+  const std::string_view actual =
+      runtime::require_process().memory().scheduling_class(actor.actor_class).name;
+  // The compiler spells a template's arguments as they were written, so only its name counts.
+  const auto plain = [](std::string_view type) {
+    return type.substr(0, std::min(type.find('<'), runtime::kTypeNameShown));
+  };
+  if (method.class_name.empty() || plain(method.class_name) == plain(actual)) return;
+  throw Error(std::string(name) + " is a method of " + std::string(method.class_name) +
+              ", and the actor is of class " + std::string(actual) +
+              "; MOBULA_EXPORT_INHERITED exports what a class inherits");
+}
+
+namespace {
+
+// Inlined into both of its callers, of which one is on every call's path.
+[[gnu::always_inline]] inline RefAddress place(Process& process, const Call& call,
+                                               const CallOptions* options, ActorAddress actor,
+                                               const Writer& writer, const std::byte* bytes,
+                                               EncodeAgain again, void* context) {
+  if (call.stream) runtime::refuse_in_replay("calls that give a stream");
+  if (const auto before = submitted_before(shm::Kind::ActorCall, call.function->key))
+    return *before;
+  shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
+  const std::uint16_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
+  Ledger& ledger = process.this_ledger();
+  const Address address = ledger.allocate();
+  Unsubmitted guard(ledger, address);
+  if (cls.pending_calls_max >= 0)
+    process.pending_calls().admit(process.memory(), actor.actor_class, address);
+  Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
+  record.scheduling_class = actor.actor_class;
+  if (options && options->deadline) set_deadline(record, *options->deadline);
+  record.retries = options && options->max_task_retries
+                       ? static_cast<std::int16_t>(*options->max_task_retries)
+                       : shm::kRetriesOfActor;
+  record.group = group;
+  place_arguments(ledger, record, {writer, bytes, again, context},
+                  options && !options->name.empty() ? &options->name : nullptr);
+  if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
+  guard.submitted();
+  const AfterEarlierCalls ordered(call, actor.actor_class);
+  if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
+    record.state.store(shm::word::make(address.generation, State::Ready),
+                       std::memory_order_release);
+  } else {
+    submit(ledger, record, address, ordered.call());
+  }
+  if (!writer.refs().empty()) ledger.holds_arguments(address);
+  fail_if_dead(process, ledger, record, address);
+  tell_deadline(process, record, address);
+  return runtime::from_shm(address);
+}
+
+}  // namespace
+
+RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddress actor,
+                       const Writer& writer, const std::byte* bytes, EncodeAgain again,
+                       void* context) {
+  if (options) {
+    check_deadline(options->deadline, "CallOptions.deadline");
+    check_unread(options->max_unread);
+    if (options->max_task_retries)
+      check_retries(*options->max_task_retries, "CallOptions.max_task_retries");
+  }
+  Process& process = runtime::require_process();
+  if (process.memory().scheduling_class(actor.actor_class).detached != 0) [[unlikely]]
+    return runtime::call_detached(process, call, options, actor, bytes, again, context);
+  return place(process, call, options, actor, writer, bytes, again, context);
+}
+
+}  // namespace mobula::detail
+
+namespace mobula::runtime {
+
+using namespace detail;
+
+ActorAddress place_actor(Process& process, const Call& call, const ActorOptions& options,
+                         std::string_view type, std::uint64_t detached, const Writer& writer,
+                         const std::byte* bytes, EncodeAgain again, void* context) {
+  // One that stands for another is nobody's child: whether it is made depends on who came before.
+  const bool is_child = detached == 0;
+  if (const auto before = is_child ? submitted_before(shm::Kind::ActorCreate, call.function->key,
+                                                      /*perhaps=*/options.get_if_exists)
+                                   : std::nullopt)
     return {*before, process.memory().record(before->slot).scheduling_class};
   if (options.get_if_exists) {
     bool absent = false;
@@ -403,16 +487,16 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   Ledger& ledger = process.this_ledger();
   const Address address = ledger.allocate();
   Unsubmitted guard(ledger, address);
-  Record& record = new_record(ledger, address, shm::Kind::ActorCreate, *call.function);
+  Record& record = new_record(ledger, address, shm::Kind::ActorCreate, *call.function, is_child);
   record.deadline = 0;  // it outlives the task that makes it
   record.scheduling_class = shm::kNone;
   // Kept for a restart, until the actor's last handle goes.
   place_arguments(ledger, record, {writer, bytes, again, context}, nullptr);
   try {
-    record.scheduling_class = process.open_actor_class(options, type, address);
+    record.scheduling_class = process.open_actor_class(options, type, address, detached);
   } catch (const ActorAlreadyExistsError&) {
     if (!options.get_if_exists) throw;
-    return submit_actor(call, given, type, writer, bytes, again, context);
+    return place_actor(process, call, options, type, detached, writer, bytes, again, context);
   }
   shm::crash_point(shm::CrashPoint::CreateOpened);
   guard.submitted();
@@ -432,64 +516,15 @@ ActorAddress submit_actor(const Call& call, const ActorOptions* given, std::stri
   return {runtime::from_shm(address), record.scheduling_class};
 }
 
-void check_class_of_method(ActorAddress actor, std::uint64_t session, const Export& method,
-                           std::string_view name) {
-  check_ref(actor.creation, session);
-  const std::string_view actual =
-      runtime::require_process().memory().scheduling_class(actor.actor_class).name;
-  // The compiler spells a template's arguments as they were written, so only its name counts.
-  const auto plain = [](std::string_view type) {
-    return type.substr(0, std::min(type.find('<'), runtime::kTypeNameShown));
-  };
-  if (method.class_name.empty() || plain(method.class_name) == plain(actual)) return;
-  throw Error(std::string(name) + " is a method of " + std::string(method.class_name) +
-              ", and the actor is of class " + std::string(actual) +
-              "; MOBULA_EXPORT_INHERITED exports what a class inherits");
+RefAddress place_call(Process& process, const Call& call, const CallOptions* options,
+                      ActorAddress actor, const Writer& writer, const std::byte* bytes,
+                      EncodeAgain again, void* context) {
+  return place(process, call, options, actor, writer, bytes, again, context);
 }
 
-RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddress actor,
-                       const Writer& writer, const std::byte* bytes, EncodeAgain again,
-                       void* context) {
-  if (options) {
-    check_deadline(options->deadline, "CallOptions.deadline");
-    check_unread(options->max_unread);
-  }
-  const std::int16_t retries =
-      options && options->max_task_retries
-          ? check_retries(*options->max_task_retries, "CallOptions.max_task_retries")
-          : shm::kRetriesOfActor;
-  Process& process = runtime::require_process();
-  if (call.stream) runtime::refuse_in_replay("calls that give a stream");
-  if (const auto before = submitted_before(shm::Kind::ActorCall, call.function->key))
-    return *before;
-  shm::SchedulingClass& cls = process.memory().scheduling_class(actor.actor_class);
-  const std::uint16_t group = options ? runtime::group_number(cls, options->concurrency_group) : 0;
-  Ledger& ledger = process.this_ledger();
-  const Address address = ledger.allocate();
-  Unsubmitted guard(ledger, address);
-  if (cls.pending_calls_max >= 0)
-    process.pending_calls().admit(process.memory(), actor.actor_class, address);
-  Record& record = new_record(ledger, address, shm::Kind::ActorCall, *call.function);
-  record.scheduling_class = actor.actor_class;
-  if (options && options->deadline) set_deadline(record, *options->deadline);
-  record.retries = retries;
-  record.group = group;
-  place_arguments(ledger, record, {writer, bytes, again, context},
-                  options && !options->name.empty() ? &options->name : nullptr);
-  if (call.stream) *call.stream = ledger.open_stream(record, address, unread_by(options));
-  guard.submitted();
-  const AfterEarlierCalls ordered(call, actor.actor_class);
-  if (is_dead(cls)) {  // no ring carries it: nobody would empty that any more
-    record.state.store(shm::word::make(address.generation, State::Ready),
-                       std::memory_order_release);
-  } else {
-    submit(ledger, record, address, ordered.call());
-  }
-  if (!writer.refs().empty()) ledger.holds_arguments(address);
-  fail_if_dead(process, ledger, record, address);
-  tell_deadline(process, record, address);
-  return runtime::from_shm(address);
-}
+}  // namespace mobula::runtime
+
+namespace mobula::detail {
 
 RefAddress put_encoded(const Writer& writer, const std::byte* bytes, EncodeAgain again,
                        void* context) {

@@ -203,7 +203,8 @@ enum class Death : std::uint8_t {
   OutOfMemory,
   Left,
   StateLost,  // nothing that it kept of its state can be used
-  GroupRemoved  // the placement group that it was in
+  GroupRemoved,  // the placement group that it was in
+  HostLost  // of a detached actor: the session that it lived in has ended
 };
 // A Death in one word, with what was known of memory: in a DeathNote and in the `detail` of a
 // CompactError.
@@ -271,6 +272,9 @@ struct alignas(kCacheLine) SchedulingClass {
   std::atomic<std::uint32_t> attention;  // 1: the daemon wants to hear of the next submission
   std::atomic<std::uint64_t> rings;  // heap offset of the first RingHeader; 0: none
   std::int32_t pending_calls_max;  // actor: of one process; -1: without end
+  // Not 0: the actor stands for a detached one of another session, which the node knows by this
+  // number (runtime/detached.h).
+  std::uint64_t detached;
 
   // Doorbell: bits of sleeping workers by class_slot; a waker clears a bit and so owns that
   // wake-up.

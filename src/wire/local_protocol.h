@@ -77,14 +77,46 @@ enum class Kind : std::uint32_t {
   Exited,  // b pid, c wait status
   ZygoteReady,  // with a file of its functions: key and name, in turn
   // Among the daemons of a node that stays. A session's, first of all:
-  Enrol,  // c bytes of object memory, or 0; b the driver's pid -> c bytes, text: the node's
-  // resources
+  Enrol,  // c bytes of object memory, or 0; b the driver's pid -> c bytes, fields: the node's
+  // resources, its folder
   Claim,  // c number of the newest Share, text: four lists of amounts, a 0 after each
   Share,  // the node -> a session: c number, text: what it may use
   Drain,  // the node -> a session, a tool -> the node: c ms for running tasks; then all ends
   // tool -> a session's daemon -> with its control memory and the file of functions, to read;
   // text: amounts, and what the tables hold
   Inspect,
+  // ---- Detached actors (runtime/detached.h).
+  StayingNode,  // process -> its session's daemon -> fields: folder of the node, own namespace
+  // process -> the daemon of the node, over its socket:
+  OpenHost,  // a number of arguments, d bytes of object memory or 0, fields: namespace, name,
+  // class,
+  // key of the class, ActorOptions.max_pending_calls; descriptors: the program, its arguments,
+  // folder and environment (as in Start), the order -> as FindHost, once calls can be made; Later:
+  // somebody else's host of that name could not start, ask again
+  FindHost,  // fields: namespace, name -> c its number, fields: folder of its session, class, key
+  // of
+  // the class, max_pending_calls. Waits for one that is being started
+  ListHosts,  // as ListActors, but a 1: of all namespaces, fields: own namespace, then the last one
+  KillHost,  // c its number, a 1: it may start again -> done
+  // the daemon of the node -> a host it has started, over a line of its own
+  HostOrder,  // c its number, d bytes of object memory, text: folder of the node; descriptor: the
+  // order
+  EndActor,  // a 1: it may start again
+  // a host -> the daemon of the node
+  HostReady,  // text: folder of its session
+  HostFailed,  // status, text
+  HostOver,  // its actor is dead for good: the name is free
+  // process -> its session's daemon: the actor that it stands for is dead; b restarts it had, text:
+  // a shm::DeathNote; no reply
+  Obituary,
+  // A caller's process <-> a host, at its door; what is longer than a message's text is in a file
+  // in memory (wire/parcel.h):
+  Knock,  // first of all
+  Admitted,  // the actor is constructed
+  Call,  // c number, text: runtime/door.h
+  Answer,  // c number, a 1: of an encoded ErrorValue; text: the bytes
+  CancelCall,  // c number
+  Gone,  // as Obituary; last of all
 };
 
 enum class Status : std::uint32_t {
@@ -124,7 +156,8 @@ inline constexpr std::size_t kActorType = 5;  // key of its class
 inline constexpr std::size_t kActorGroups = 6;  // of threads (runtime/call_threads.h)
 inline constexpr std::size_t kActorLasting = 7;  // shm::LastingState::options
 inline constexpr std::size_t kActorPlacement = 8;
-inline constexpr std::size_t kActorFields = 9;  // then its environment (runtime/environment.h)
+inline constexpr std::size_t kActorDetached = 9;  // number of the one that it stands for; 0: none
+inline constexpr std::size_t kActorFields = 10;  // then its environment (runtime/environment.h)
 
 // Of a task's OpenClass. A placement is "id bundle" of a group, or empty.
 inline constexpr std::size_t kTaskPlacement = 1;

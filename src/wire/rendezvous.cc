@@ -121,10 +121,10 @@ std::vector<std::string> living_folders(std::string_view prefix) {
   return living;
 }
 
-int listen_in(const std::string& folder) {
+int listen_in(const std::string& folder, const std::string& name) {
   const Descriptor own(open_own_folder(folder, false));
   Descriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const sockaddr_un address = address_in(own.get(), "socket");
+  const sockaddr_un address = address_in(own.get(), name);
   ::fchmod(socket.get(), 0600);  // before it has a name
   if (socket.get() < 0 ||
       ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||

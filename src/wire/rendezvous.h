@@ -34,7 +34,7 @@ void remove_stale_folders() noexcept;
 std::vector<std::string> living_folders(std::string_view prefix);
 
 // Makes the socket of the folder and listens. Throws std::runtime_error.
-int listen_in(const std::string& folder);
+int listen_in(const std::string& folder, const std::string& socket = "socket");
 // The next connection of a process of this user; -1: none. Others are closed. It does not block.
 int accept_own(int listening);
 // Connects to the socket of the folder. Throws std::runtime_error.
