@@ -31,6 +31,14 @@ int leaf(std::string name) {
   told.push_back(name);
   return 1;
 }
+std::atomic<int> come{0};
+int meet(int all) {
+  ++come;
+  for (int seen = come; seen < all; seen = come) come.wait(seen);
+  come.notify_all();
+  return all;
+}
+int next(int n) { return n + 1; }
 int branch(std::string name) {
   told.push_back(name + " begins");
   const Ref<int> a = remote<leaf>(name + " left");
@@ -416,7 +424,21 @@ TEST_CASE("what no node could run is refused as always") {
   CHECK_THROWS_AS(actor<Counter>.with({.num_gpus = 3})(1), mobula::UnschedulableError);
 }
 
+TEST_CASE("a program may return from main() without a shutdown") {
+  mobula::test::Child child(mobula::test::own_program(), {"--no-shutdown"});
+  const auto ending = child.wait(20s);
+  INFO(child.output());
+  REQUIRE(ending.has_value());
+  CHECK(ending->signal == 0);
+  CHECK(ending->code == 3);
+}
+
 namespace {
+
+int end_without_shutdown(int argc, char** argv) {
+  mobula::init(argc, argv, {.local_mode = true, .local_threads = true});
+  return mobula::get(remote<next>(2), 20s);
+}
 
 std::vector<std::string> ids_of_a_session(int argc, char** argv) {
   const mobula::Session session(argc, argv, {.local_mode = true});
@@ -427,14 +449,37 @@ std::vector<std::string> ids_of_a_session(int argc, char** argv) {
   return ids;
 }
 
+// With local_threads: tasks that meet, more than there are cores, and graphs of them.
+bool tasks_run_beside_each_other(int argc, char** argv) {
+  const mobula::Session session(argc, argv, {.local_mode = true, .local_threads = true});
+  std::vector<Ref<int>> meeting;
+  for (int i = 0; i < 8; ++i) meeting.push_back(remote<meet>(8));
+  Ref<int> chain = remote<next>(0);
+  for (int i = 1; i < 1'000; ++i) chain = remote<next>(chain);
+  const auto counter = actor<Counter>(0);
+  std::vector<Ref<int>> adding;
+  for (int i = 0; i < 100; ++i) adding.push_back(remote<add_by_task>(counter, 1));
+  for (const Ref<int>& one : meeting) {
+    if (mobula::get(one, 20s) != 8) return false;
+  }
+  mobula::get(adding);
+  return mobula::get(chain, 20s) == 1'000 && mobula::get(counter.call<&Counter::value>()) == 100;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   mobula::test::tag_this_family();
+  if (argc > 1 && std::string_view(argv[1]) == "--no-shutdown")
+    return end_without_shutdown(argc, argv);
   // Outside of the session of the other cases, since a process has one at a time.
   const std::vector<std::string> first = ids_of_a_session(argc, argv);
   if (first != ids_of_a_session(argc, argv) || alive != 0) {
     std::fprintf(stderr, "two sessions of the same program gave different ids\n");
+    return 1;
+  }
+  if (!tasks_run_beside_each_other(argc, argv)) {
+    std::fprintf(stderr, "with local_threads not every task had a thread\n");
     return 1;
   }
   local::what_was_told();

@@ -7,6 +7,7 @@
 
 #include <any>
 #include <array>
+#include <future>
 #include <memory>
 #include <set>
 #include <stdexcept>
@@ -75,10 +76,18 @@ Guest charge(Guest guest, const Tip& tip) {
   guest.due = Money("cents", tip.generous ? 200 : 100);
   return guest;
 }
+std::promise<int> gate;
+int waits_for_gate() { return gate.get_future().get(); }
+int opens_gate(ray::ObjectRef<int> waits) {
+  if (!ray::Wait(std::vector<ray::ObjectRef<int>>{waits}, 1, 10).ready.empty()) return -1;
+  gate.set_value(7);
+  return *waits.Get();
+}
 std::vector<std::any> echo(const std::vector<std::any>& values) { return values; }
 
 RAY_REMOTE(one, increment, add, shout, nothing, throw_logic_error, end_the_process, sleep_ms, big)
-RAY_REMOTE(session_runs, name_space, variable, through_ref, through_two_refs, all_of, charge, echo)
+RAY_REMOTE(waits_for_gate, opens_gate, session_runs, name_space, variable, through_ref,
+           through_two_refs, all_of, charge, echo)
 RAY_REMOTE(RAY_FUNC(overloaded, int), RAY_FUNC(overloaded, int, int))
 RAY_REMOTE(one)  // once more, as from a header
 
@@ -419,6 +428,18 @@ TEST_CASE("a further session has its own namespace and environment") {
 
   CHECK(*ray::Task(name_space).Remote().Get() == "other");
   CHECK(ray::Task(variable).Remote("OF_THE_JOB").Get()->empty());
+}
+
+TEST_CASE("in local mode a task may wait for what another one does to the process") {
+  ray::Shutdown();
+  ray::RayConfig config;
+  config.local_mode = true;
+  ray::Init(config);
+
+  const auto waits = ray::Task(waits_for_gate).Remote();
+  const auto opens = ray::Task(opens_gate).Remote(waits);
+
+  CHECK(*opens.Get(20'000) == 7);
 }
 
 int main(int argc, char** argv) {

@@ -137,6 +137,9 @@ struct Config {
   // Runs tasks and actors in this process and thread, for debugging: a task when it is submitted, a
   // call when it is made. The environment's MOBULA_LOCAL_MODE=1, or 0, comes first.
   bool local_mode = false;
+  // With local_mode: each task runs in a thread of its own, beside who submits it. Then tasks may
+  // wait for each other by other means than refs, and the order is chance.
+  bool local_threads = false;
   // Libraries to load, by the driver and by its workers: files, or folders of which all *.so are
   // taken, parted by ':'. See export.h.
   std::string code_search_path = {};

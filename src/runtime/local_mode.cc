@@ -67,7 +67,8 @@ thread_local LocalMode::Visit* LocalMode::visit_ = nullptr;
 thread_local LocalMode::Level* LocalMode::innermost_ = nullptr;
 thread_local LocalMode::Actor* LocalMode::at_work_ = nullptr;
 
-LocalMode::~LocalMode() = default;
+// A program may return from main() without a shutdown.
+LocalMode::~LocalMode() { end_beside(); }
 
 void LocalMode::run(Ledger& me, Address task) {
   Level level;
@@ -112,7 +113,7 @@ void LocalMode::run_next(Ledger& me, Address address) {
   const Record& record = process_.memory().record(address.slot);
   if (record.kind == shm::Kind::ActorCall || record.kind == shm::Kind::ActorCreate)
     return run_calls(me, record.scheduling_class);
-  if (record.kind == shm::Kind::Task && (record.flags & shm::flag::kStream))
+  if (record.kind == shm::Kind::Task && (in_threads_ || (record.flags & shm::flag::kStream)))
     return run_beside([this, address](Ledger& mine) { execute(mine, address); });
   execute(me, address);
 }
@@ -271,6 +272,8 @@ void LocalMode::end_if_over(Address creation) {
 
 // One of them may start another one.
 void LocalMode::end_beside() {
+  // As workers learn of it; producers that wait for readers throw.
+  process_.memory().header().session_over.store(1, std::memory_order_seq_cst);
   for (;;) {
     std::list<Beside> next;
     {
@@ -283,8 +286,6 @@ void LocalMode::end_beside() {
 }
 
 void LocalMode::end() {
-  // As workers learn of it; producers that wait for readers throw.
-  process_.memory().header().session_over.store(1, std::memory_order_seq_cst);
   end_beside();
   for (;;) {
     Actor last;
@@ -322,7 +323,7 @@ const std::string& LocalMode::environment() {
 void LocalMode::before_wait(Ledger& me, Address address, bool for_ever) {
   const Record& record = process_.memory().record(address.slot);
   if (record.kind == shm::Kind::Task) {
-    run(me, address);
+    if (!in_threads_) run(me, address);
   } else if (record.scheduling_class != shm::kNone) {
     serve(me, record.scheduling_class);
   }

@@ -7,7 +7,7 @@
 // with that. So the order is the same each time, as long as one thread submits.
 //
 // Who fills a stream waits for its reader: such a task, and the actor of such a call for as long as
-// it has calls, run in a thread beside.
+// it has calls, run in a thread beside. With Config.local_threads all tasks do.
 //
 // Records, refs and values are as ever. Only the rings of tasks are not used: who makes a record
 // ready runs it, and what the end of a task makes ready runs after it, by the same frame of the
@@ -30,7 +30,7 @@ namespace mobula::runtime {
 
 class LocalMode {
  public:
-  explicit LocalMode(Process& process) : process_(process) {}
+  LocalMode(Process& process, bool in_threads) : process_(process), in_threads_(in_threads) {}
   ~LocalMode();
   LocalMode(const LocalMode&) = delete;
   LocalMode& operator=(const LocalMode&) = delete;
@@ -96,6 +96,7 @@ class LocalMode {
   bool fail_call_in_circle(Ledger& me, shm::Address waited_for);
 
   Process& process_;
+  const bool in_threads_;
   std::mutex mutex_;
   std::map<std::uint64_t, Actor> actors_;  // by address of their creation
   std::list<Beside> beside_;

@@ -275,9 +275,14 @@ Process::Process(int socket, const wire::Message& welcome, shm::ProcessRole role
   daemon_.tell(joined);
 }
 
-Process::~Process() { shm::set_open_crashes(nullptr); }
+Process::~Process() {
+  local_.reset();  // its threads use all the rest
+  shm::set_open_crashes(nullptr);
+}
 
-void Process::run_locally() { local_ = std::make_unique<LocalMode>(*this); }
+void Process::run_locally(bool in_threads) {
+  local_ = std::make_unique<LocalMode>(*this, in_threads);
+}
 void Process::end_callbacks() { callbacks_.reset(); }
 
 Ledger& Process::this_ledger() {

@@ -151,7 +151,7 @@ class Process {
   std::uint64_t session() const { return session_; }
   // What runs tasks and actors here, in the calling thread; nullptr: workers do.
   LocalMode* local() { return local_.get(); }
-  void run_locally();
+  void run_locally(bool in_threads);
   // The driver ends its session itself; whatever else ends it is news to the driver.
   void leave() { leaves_.store(true, std::memory_order_relaxed); }
   bool must_know_of_end() const {

@@ -317,7 +317,7 @@ void begin_session(int argc, char** argv, Config config, const std::string& addr
     wait_for_node();
     throw;
   }
-  if (config.local_mode) session_process->run_locally();
+  if (config.local_mode) session_process->run_locally(config.local_threads);
   runtime::set_current_process(session_process.get());
 }
 

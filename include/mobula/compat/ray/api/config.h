@@ -300,6 +300,7 @@ inline void Init(const RayConfig& config, int argc, char** argv) {
   mobula::Config settings;
   settings.address = internal::flag(given, "ray_address").value_or(config.address);
   settings.local_mode = config.local_mode;
+  settings.local_threads = true;  // as Ray's local mode
   settings.code_search_path = internal::flag(given, "ray_code_search_path")
                                   .value_or(internal::joined(config.code_search_path));
   settings.namespace_ = config.ray_namespace;
