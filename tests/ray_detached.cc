@@ -17,12 +17,16 @@ using mobula::test::StayingNode;
 class Tally {
  public:
   int Add(int n) { return sum_ += n; }
+  int MakeChild(int n);
 
  private:
   int sum_ = 0;
 };
 Tally* MakeTally() { return new Tally(); }
-RAY_REMOTE(MakeTally, &Tally::Add);
+int Tally::MakeChild(int n) {
+  return *ray::Actor(MakeTally).SetName("child").Remote().Task(&Tally::Add).Remote(n).Get();
+}
+RAY_REMOTE(MakeTally, &Tally::Add, &Tally::MakeChild);
 
 namespace {
 
@@ -34,6 +38,12 @@ int run(int argc, char** argv) {
   if (std::string_view(argv[2]) == "creates") {
     auto tally = ray::Actor(MakeTally).SetName("tally").Remote();
     sum = *tally.Task(&Tally::Add).Remote(20).Get();
+  } else if (std::string_view(argv[2]) == "nests") {
+    auto parent = ray::Actor(MakeTally).Remote();
+    parent.Task(&Tally::MakeChild).Remote(20).Get();
+    auto child = *ray::GetActor<Tally>("child");
+    parent.Kill();
+    sum = *child.Task(&Tally::Add).Remote(22).Get();
   } else if (auto tally = ray::GetActor<Tally>("tally")) {
     sum = *tally->Task(&Tally::Add).Remote(22).Get();
     tally->Kill();
@@ -63,6 +73,16 @@ TEST_CASE("an actor of a program with DETACHED actors is found by the next progr
   INFO(second.output());
   REQUIRE(found.has_value());
   CHECK(found->code == 42);
+}
+
+TEST_CASE("without a node that stays, or without a name, they are the job's") {
+  const OwnPlace place;
+  Child own(mobula::test::own_program(), {"--driver", "nests"}, place.variables());
+  const auto ended = own.wait(30s);
+
+  INFO(own.output());
+  REQUIRE(ended.has_value());
+  CHECK(ended->code == 42);
 }
 
 int main(int argc, char** argv) {

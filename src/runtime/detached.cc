@@ -41,6 +41,7 @@ struct StayingNode {
 };
 
 StayingNode node_of(Process& process) {
+  if (process.local()) return {};
   static std::mutex mutex;
   static StayingNode known;
   const std::lock_guard lock(mutex);
@@ -326,7 +327,7 @@ ActorAddress find_anywhere(Process& process, std::string_view name, std::string_
     if (!absent) throw;
     why = e.what();
   }
-  const StayingNode node = process.local() ? StayingNode{} : node_of(process);
+  const StayingNode node = node_of(process);
   if (node.folder.empty()) throw ActorNotFoundError(why);
   const std::string space = given_space.empty() ? node.own_namespace : std::string(given_space);
   const std::optional<Found> there = find_on_node(node, name, space);
@@ -401,7 +402,6 @@ void end_detached(Process& process, std::uint64_t number, bool no_restart) {
 }
 
 void list_detached(Process& process, bool all_namespaces, std::vector<NamedActor>& list) {
-  if (process.local()) return;
   const StayingNode node = node_of(process);
   if (node.folder.empty()) return;
   const auto key = [](const NamedActor& actor) { return std::pair(actor.namespace_, actor.name); };
@@ -426,3 +426,7 @@ void list_detached(Process& process, bool all_namespaces, std::vector<NamedActor
 }
 
 }  // namespace mobula::runtime
+
+bool mobula::detail::node_stays() {
+  return !mobula::runtime::node_of(mobula::runtime::require_process()).folder.empty();
+}

@@ -90,6 +90,8 @@ struct ActorAddress {
 ActorAddress submit_actor(const Call& call, const ActorOptions* options, std::string_view type,
                           const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
                           void* context);
+// This program has joined a node that goes on after it, where actors can be detached.
+bool node_stays();
 RefAddress submit_call(const Call& call, const CallOptions* options, ActorAddress actor,
                        const Writer& writer, const std::byte* bytes, EncodeAgain encode_again,
                        void* context);

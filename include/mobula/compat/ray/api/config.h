@@ -157,6 +157,7 @@ class RayConfig {
   // Of those of `ray start`: --num-cpus, --num-gpus, --object-store-memory, --resources. Others
   // throw RayException.
   std::vector<std::string> head_args = {};
+  // DETACHED is for actors with a name, on a node that is joined.
   ActorLifetime default_actor_lifetime = ActorLifetime::NON_DETACHED;
   boost::optional<RuntimeEnv> runtime_env;  // of all tasks and actors that have none of their own
   boost::optional<std::string> redis_username_;  // there is no Redis: not used

@@ -402,9 +402,12 @@ class ActorCreator : public Setters<ActorCreator<F>> {
     set_resources(this->resources_, options_);
     options_.name = this->name_;
     options_.runtime_env = this->runtime_env_;
-    if (job().actor_lifetime == ActorLifetime::DETACHED)
-      options_.lifetime = mobula::Lifetime::Detached;
     try {
+      // Without a name nobody would find it later, and a node of the program's own ends with it:
+      // then it is as all of the job's actors.
+      if (job().actor_lifetime == ActorLifetime::DETACHED && !options_.name.empty() &&
+          mobula::detail::node_stays())
+        options_.lifetime = mobula::Lifetime::Detached;
       options_.scheduling = this->scheduling();
       const mobula::detail::ActorAddress actor = submit(
           *what_, static_cast<typename Shape::Params*>(nullptr), nullptr,
