@@ -163,9 +163,41 @@ TEST_CASE("a Result passes values and errors on, by the names of std::expected")
   CHECK_THROWS_AS(bad.and_then(half).value(), mobula::TaskError);  // in its own type still
   CHECK(bad.or_else([](const mobula::Error&) { return mobula::Result<int>(-1); }).value() == -1);
   CHECK_FALSE(bad.transform([](int) {}).has_value());
+  const auto late = [](const mobula::Error&) { return mobula::GetTimeoutError("late"); };
+  CHECK(good.transform_error(late).value() == 9);
+  CHECK_THROWS_AS(bad.transform_error(late).value(), mobula::GetTimeoutError);
+  CHECK(good.error_or(mobula::Error("none")).what() == std::string("none"));
+  CHECK(bad.error_or(mobula::Error("none")).code() == mobula::ErrorCode::kTaskError);
+  mobula::Result<int> one = good;
+  mobula::Result<int> other = bad;
+  one.swap(other);
+  CHECK_FALSE(one.has_value());
+  CHECK(one.emplace(4) == 4);
+  CHECK(*mobula::Result<int>(5) == 5);
 
   mobula::Result<std::unique_ptr<int>> owner(std::make_unique<int>(7));
   CHECK(std::move(owner).transform([](std::unique_ptr<int> p) { return *p; }).value() == 7);
+}
+
+TEST_CASE("a Result of nothing has the same names") {
+  mobula::Result<void> done = mobula::try_get(remote<objects::nothing>());
+  mobula::Result<void> failed =
+      mobula::Result<void>::failure(std::make_exception_ptr(mobula::Error("it failed")));
+  const auto three = [] { return 3; };
+  const auto odd = [](const mobula::Error&) { return mobula::GetTimeoutError("late"); };
+
+  CHECK(done.transform(three).value() == 3);
+  CHECK_FALSE(failed.transform([] {}).has_value());
+  CHECK(done.and_then([] { return mobula::Result<int>(2); }).value() == 2);
+  CHECK_THROWS_AS(failed.and_then([] { return mobula::Result<int>(2); }).value(), mobula::Error);
+  CHECK(failed.or_else([](const mobula::Error&) { return mobula::Result<void>(); }).has_value());
+  CHECK_THROWS_AS(failed.transform_error(odd).value(), mobula::GetTimeoutError);
+  CHECK(done.error_or(mobula::Error("none")).what() == std::string("none"));
+  done.swap(failed);
+  CHECK_FALSE(done.has_value());
+  done.emplace();
+  CHECK(done.has_value());
+  *done;
 }
 
 TEST_CASE("get with a timeout throws when the time is over, and not before" * needs_workers()) {

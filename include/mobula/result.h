@@ -30,6 +30,7 @@ class [[nodiscard]] Result {
   T&& value() && { return require(), std::get<0>(std::move(state_)); }
   T& operator*() & { return *std::get_if<0>(&state_); }
   const T& operator*() const& { return *std::get_if<0>(&state_); }
+  T&& operator*() && { return std::move(*std::get_if<0>(&state_)); }
   T* operator->() { return std::get_if<0>(&state_); }
   const T* operator->() const { return std::get_if<0>(&state_); }
   template <class U>
@@ -37,9 +38,15 @@ class [[nodiscard]] Result {
     return has_value() ? std::get<0>(state_) : static_cast<T>(std::forward<U>(other));
   }
 
+  template <class... A>
+  T& emplace(A&&... arguments) {
+    return state_.template emplace<0>(std::forward<A>(arguments)...);
+  }
+  void swap(Result& other) { state_.swap(other.state_); }
+
   // fn of the value: transform gives a Result of what fn returns, and_then the Result that fn
   // returns; both pass an error on. or_else gives the value, or the Result that fn makes of the
-  // error.
+  // error; transform_error passes the value on, or the error that fn makes of the error.
   template <class F>
   auto transform(F&& fn) const& {
     return map(*this, fn);
@@ -64,6 +71,15 @@ class [[nodiscard]] Result {
   Result or_else(F&& fn) && {
     return has_value() ? std::move(*this) : fn(error());
   }
+  template <class F>
+  Result transform_error(F&& fn) const& {
+    return has_value() ? *this : failure(std::make_exception_ptr(fn(error())));
+  }
+  template <class F>
+  Result transform_error(F&& fn) && {
+    return has_value() ? std::move(*this) : failure(std::make_exception_ptr(fn(error())));
+  }
+  Error error_or(Error other) const { return has_value() ? std::move(other) : error(); }
 
   // The error as a base object; only when !has_value().
   Error error() const {
@@ -117,6 +133,34 @@ class [[nodiscard]] Result<void> {
   void value() const {
     if (error_) std::rethrow_exception(error_);
   }
+  void operator*() const noexcept {}
+  void emplace() noexcept { error_ = nullptr; }
+  void swap(Result& other) noexcept { std::swap(error_, other.error_); }
+
+  template <class F>
+  auto transform(F&& fn) const {
+    using U = std::invoke_result_t<F&>;
+    if (error_) return Result<U>::failure(error_);
+    if constexpr (std::is_void_v<U>) {
+      fn();
+      return Result();
+    } else {
+      return Result<U>(fn());
+    }
+  }
+  template <class F>
+  auto and_then(F&& fn) const {
+    return error_ ? std::invoke_result_t<F&>::failure(error_) : fn();
+  }
+  template <class F>
+  Result or_else(F&& fn) const {
+    return error_ ? fn(error()) : *this;
+  }
+  template <class F>
+  Result transform_error(F&& fn) const {
+    return error_ ? failure(std::make_exception_ptr(fn(error()))) : *this;
+  }
+  Error error_or(Error other) const { return error_ ? error() : std::move(other); }
   Error error() const {
     try {
       std::rethrow_exception(error_);
