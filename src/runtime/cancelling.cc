@@ -28,7 +28,7 @@ void wake_executor(Process& process, const shm::Record& record) {
   } else if (reason == shm::WaitReason::StreamItem || reason == shm::WaitReason::StreamSpace) {
     shm::Record& producer = memory.record(shm::Address::unpack(runs.wait.record[0].load()).slot);
     if (const auto stream = static_cast<std::uint32_t>(producer.result_word);
-        (producer.flags & shm::flag::kStream) && stream < shm::kStreamsMax)
+        has_flag(producer, shm::flag::kStream) && stream < shm::kStreamsMax)
       shm::stream::wake_all(shm::stream::at(memory, stream));
   } else if (reason == shm::WaitReason::AnyTask) {
     for (shm::Bell* bell :
@@ -75,7 +75,7 @@ bool cancel(Ledger& ledger, shm::Record& record, shm::Address address, std::uint
   shm::claim::intend(ledger.shared(), address);
   const Answer answer = shm::cancellation::cancel(
       process.memory(), ledger.shared(), ledger.participant(), record, address, how, ledger);
-  if (answer == Answer::Never && (record.flags & shm::flag::kStream)) {
+  if (answer == Answer::Never && has_flag(record, shm::flag::kStream)) {
     shm::stream::wake_readers(
         shm::stream::at(process.memory(), static_cast<std::uint32_t>(record.result_word)));
   }

@@ -86,7 +86,7 @@ std::vector<Checkpoints::Good> Checkpoints::read(std::string& problems) {
         slot.good = true;
         slot.covers = header_of(bytes.data).covers;
         const std::uint64_t whole =
-            record.flags & shm::flag::kResultHasRefs ? size_without_refs(bytes) : bytes.size;
+            has_flag(record, shm::flag::kResultHasRefs) ? size_without_refs(bytes) : bytes.size;
         good.push_back({std::move(bytes), whole - CheckpointHeader::kSize, slot.covers});
         continue;
       }

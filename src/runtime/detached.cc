@@ -199,7 +199,7 @@ Values values_of(Process& process, const Call& call) {
   for (std::size_t i = 0; i < call.waits_for_count; ++i) {
     const RefAddress ref = call.waits_for[i];
     values.kept.push_back(detail::get_bytes(ref, process.session(), std::nullopt));
-    if (process.memory().record(ref.slot).flags & shm::flag::kResultHasRefs)
+    if (has_flag(process.memory().record(ref.slot), shm::flag::kResultHasRefs))
       throw Error(describe_inner_refs("the value of an argument"));
     values.parts.push_back({values.kept.back().data, values.kept.back().size});
     values.sizes.push_back(values.kept.back().size);

@@ -71,7 +71,7 @@ void write_down(Frame& frame) {
 
 // What precedes the arguments of a task with a name of its own.
 std::string_view given_name(const shm::Record& record, const ValueBytes& arguments) {
-  if (!(record.flags & shm::flag::kNamed)) return {};
+  if (!has_flag(record, shm::flag::kNamed)) return {};
   std::uint64_t length = 0;
   std::memcpy(&length, arguments.data, sizeof length);
   return {reinterpret_cast<const char*>(arguments.data) + sizeof length, length};
@@ -235,7 +235,7 @@ void (*hand_on)(Frame& frame, detail::Execution& execution) = nullptr;
 Frame* current_frame() { return innermost; }
 
 std::string task_name(Process& process, shm::Record& record) {
-  if (record.flags & shm::flag::kNamed) {
+  if (has_flag(record, shm::flag::kNamed)) {
     try {
       const ValueBytes arguments = argument_bytes(process, record);
       return std::string(given_name(record, arguments));
@@ -325,7 +325,7 @@ Reader& Execution::element() {
   if (shm::word::state(state) == shm::State::Failed) throw runtime::ArgumentFailed{&argument};
   runtime::ValueBytes value =
       runtime::argument_or_failure([&] { return runtime::result_bytes(process, argument); });
-  frame.referred.emplace(value.data, (argument.flags & shm::flag::kResultHasRefs)
+  frame.referred.emplace(value.data, runtime::has_flag(argument, shm::flag::kResultHasRefs)
                                          ? runtime::size_without_refs(value)
                                          : value.size);
   frame.referred_pin = std::move(value.pin);

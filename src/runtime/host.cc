@@ -324,7 +324,7 @@ bool Caller::answer(std::uint64_t number, const Ref<void>& ref) {
     return wire::send(socket_, message);
   }
   try {
-    if (record.flags & shm::flag::kResultHasRefs)
+    if (has_flag(record, shm::flag::kResultHasRefs))
       throw Error(describe_inner_refs("the result of a detached actor's call"));
     const ValueBytes bytes = result_bytes(door_.process, record);
     return send(number, false, {bytes.data, bytes.size});

@@ -217,7 +217,10 @@ void Ledger::tidy_all() {
 
 void Ledger::release_arguments(shm::Record& record) {
   if (!(record.flags & shm::flag::kArgsHaveRefs)) return;
-  record.flags &= static_cast<std::uint8_t>(~shm::flag::kArgsHaveRefs);
+  // Others may read what flags tell of the result.
+  std::atomic_ref(record.flags)
+      .store(record.flags & static_cast<std::uint8_t>(~shm::flag::kArgsHaveRefs),
+             std::memory_order_relaxed);
   for (const std::uint64_t ref : trailing_refs(argument_bytes(process_, record))) {
     detail::release(from_shm(shm::Address::unpack(ref)));
   }

@@ -113,7 +113,7 @@ void Proxy::hand_on(Frame& frame, detail::Execution& execution) {
     RefAddress ref;
     ::memcpy(&ref, arguments.data() + place, sizeof ref);
     Reader& value = execution.element();  // throws its error
-    if (process_.memory().record(ref.slot).flags & shm::flag::kResultHasRefs)
+    if (has_flag(process_.memory().record(ref.slot), shm::flag::kResultHasRefs))
       throw error_of(Error(describe_inner_refs("the value of an argument")));
     const std::size_t value_size = value.remaining();
     values.emplace_back(value.bytes(value_size), value_size);

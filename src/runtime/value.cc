@@ -88,7 +88,7 @@ ValueBytes result_bytes(Process& process, shm::Record& record) {
 }
 
 ValueBytes argument_bytes(Process& process, shm::Record& record) {
-  if (record.flags & shm::flag::kArgsStored) return stored_bytes(process, record.args_at());
+  if (has_flag(record, shm::flag::kArgsStored)) return stored_bytes(process, record.args_at());
   return {record.args_inline, record.args_size};
 }
 
