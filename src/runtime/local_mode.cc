@@ -327,7 +327,9 @@ void LocalMode::before_wait(Ledger& me, Address address, bool for_ever) {
   } else if (record.scheduling_class != shm::kNone) {
     serve(me, record.scheduling_class);
   }
-  while (for_ever && fail_call_in_circle(me, address)) {
+  // A circle goes through an actor that this thread is in. With threads, others change meanwhile
+  // what the search reads.
+  while (for_ever && at_work_ && !in_threads_ && fail_call_in_circle(me, address)) {
   }
 }
 
