@@ -190,7 +190,7 @@ void Head::hear_stranger(int socket) {
     forget(socket);
     return hosts_->serve(socket, message, memory_of_host());
   }
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
+  message.close_descriptors();
   serve_tool(socket, message);
 }
 
@@ -281,8 +281,7 @@ void Head::hear_job(core::JobId id) {
       return;
     case wire::Received::Message: break;
   }
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
-  message.descriptor_count = 0;
+  message.close_descriptors();
   if (message.kind == wire::Kind::Enrol && !job.enrolled) {
     enrol(id, message);
   } else if (message.kind == wire::Kind::Claim) {

@@ -35,11 +35,6 @@ void answer(int socket, wire::Status status, std::string_view text) {
   answer(socket, message);
 }
 
-void close_descriptors(wire::Message& message) {
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
-  message.descriptor_count = 0;
-}
-
 std::string quoted(const ActorName& name) {
   return "\"" + name.name + "\" in the namespace \"" + name.namespace_ + "\"";
 }
@@ -101,7 +96,7 @@ void Hosts::serve(int socket, wire::Message& message, std::uint64_t object_memor
     case wire::Kind::ListHosts: list(socket, message); break;
     default: kill(socket, message);
   }
-  close_descriptors(message);
+  message.close_descriptors();
 }
 
 // ---- Questions.
@@ -263,7 +258,7 @@ bool Hosts::hear(std::uint32_t number) {
       return false;
     case wire::Received::Message: break;
   }
-  close_descriptors(message);
+  message.close_descriptors();
   const std::string text(message.text_view());
   if (message.kind == wire::Kind::HostReady) {
     host.ready = true;

@@ -46,8 +46,7 @@ void Node::serve(int socket, std::uint32_t process) {
       return;
     case wire::Received::Message: break;
   }
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i)
-    ::close(message.descriptors[i]);  // nobody sends us any but at the start
+  message.close_descriptors();  // nobody sends us any but at the start
   if (message.kind == wire::Kind::Leave && socket == driver_) {
     leave_asked_ = true;
     return;

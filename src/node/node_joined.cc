@@ -198,8 +198,7 @@ void Node::serve_tool(int socket) {
     case wire::Received::Closed: return drop_tool(socket);
     case wire::Received::Message: break;
   }
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
-  message.descriptor_count = 0;
+  message.close_descriptors();
   message.status = wire::Status::Ok;
   switch (message.kind) {
     case wire::Kind::Inspect: show_tables(message); break;
@@ -209,7 +208,7 @@ void Node::serve_tool(int socket) {
   }
   message.kind = wire::Kind::Reply;
   const bool sent = wire::send(socket, message);
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
+  message.close_descriptors();
   if (!sent) drop_tool(socket);
 }
 

@@ -70,8 +70,7 @@ void ask(const StayingNode& node, wire::Message& message) {
       wire::send(socket, message) && wire::receive(socket, message) == wire::Received::Message;
   ::close(socket);
   if (!answered) throw_node_died();
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
-  message.descriptor_count = 0;
+  message.close_descriptors();
 }
 
 // A detached actor as the node describes it.

@@ -298,7 +298,7 @@ void begin_session(int argc, char** argv, Config config, const std::string& addr
     message.descriptors[3] = own_output(STDERR_FILENO);
   }
   const bool sent = wire::send(socket, message);
-  for (std::uint32_t i = 0; i < message.descriptor_count; ++i) ::close(message.descriptors[i]);
+  message.close_descriptors();
   message.text_size = 0;
   if (!sent || wire::receive(socket, message) != wire::Received::Message ||
       message.kind != wire::Kind::Welcome) {

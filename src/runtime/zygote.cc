@@ -125,7 +125,7 @@ class Zygote {
     forked.b = pid > 0 ? static_cast<std::uint32_t>(pid) : 0;
     forked.c = static_cast<std::uint64_t>(errno);
     wire::send(socket_, forked);
-    for (std::uint32_t i = 0; i < order.descriptor_count; ++i) ::close(order.descriptors[i]);
+    order.close_descriptors();
   }
 
   [[noreturn]] void become_worker(const wire::Message& order, pid_t zygote) {

@@ -17,6 +17,11 @@ constexpr std::size_t kFixedBytes = offsetof(Message, text);
 
 }  // namespace
 
+void Message::close_descriptors() {
+  for (std::uint32_t i = 0; i < descriptor_count; ++i) ::close(descriptors[i]);
+  descriptor_count = 0;
+}
+
 void Message::set_text(std::string_view t) {
   text_size = static_cast<std::uint32_t>(std::min(t.size(), kTextMax));
   if (text_size != 0) std::memcpy(text, t.data(), text_size);  // an empty view may have no data

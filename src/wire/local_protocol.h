@@ -189,6 +189,7 @@ struct Message {
 
   std::string_view text_view() const { return {text, text_size}; }
   void set_text(std::string_view t);  // cut at kTextMax
+  void close_descriptors();  // and forgets them
 
   int descriptors[kDescriptorsMax];
 };

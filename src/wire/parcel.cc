@@ -77,13 +77,13 @@ Sent send_parcel(int socket, Message& message, std::span<const Part> parts) {
 }
 
 bool open_parcel(Message& message, std::uint64_t limit, ParcelBytes& bytes) {
-  const std::uint32_t count = message.descriptor_count;
-  message.descriptor_count = 0;
-  if (count == 1 && message.text_size == 0) {
+  if (message.descriptor_count == 1 && message.text_size == 0) {
+    message.descriptor_count = 0;
     return take_bytes_file(message.descriptors[0], limit, bytes);
   }
-  for (std::uint32_t i = 0; i < count; ++i) ::close(message.descriptors[i]);
-  if (count != 0 || message.text_size > limit) return false;
+  const bool good = message.descriptor_count == 0 && message.text_size <= limit;
+  message.close_descriptors();
+  if (!good) return false;
   bytes.size = message.text_size;
   bytes.data.reset(new std::byte[bytes.size]);
   if (bytes.size != 0) std::memcpy(bytes.data.get(), message.text, bytes.size);
