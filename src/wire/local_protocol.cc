@@ -1,7 +1,6 @@
 #include "wire/local_protocol.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -9,6 +8,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+
+#include "wire/parcel.h"
 
 namespace mobula::wire {
 namespace {
@@ -112,20 +113,10 @@ Fields split(std::string_view text) {
 }
 
 int make_strings_file(const char* name, const std::vector<std::string>& strings) {
-  const int fd = ::memfd_create(name, MFD_CLOEXEC);
-  if (fd < 0) return -1;
   std::string all = join(strings);
   if (!strings.empty()) all.push_back('\0');
-  for (std::size_t done = 0; done < all.size();) {
-    const ssize_t n = ::write(fd, all.data() + done, all.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      ::close(fd);
-      return -1;
-    }
-    done += static_cast<std::size_t>(n);
-  }
-  return fd;
+  const Part bytes = part_of(all);
+  return make_bytes_file(name, {&bytes, 1});
 }
 
 std::vector<std::string> take_strings_file(int fd) {
