@@ -33,9 +33,9 @@
 // - A worker is born into an environment, and serves classes of that one only. Those of the node's
 //   own are the warm ones; others go when they have found nothing for kIdleKept.
 // - A placement group waits in one line with the actors, and like them keeps what it got for as
-// long
-//   as it is open. It gets all or nothing. What it keeps is served to its own tasks and actors by
-//   the same rules (bundles.h); it is free again when it is closed and the last of them has left.
+//   long as it is open. It gets all or nothing. What it keeps is served to its own tasks and actors
+//   by the same rules (bundles.h); it is free again when it is closed and the last of them has
+//   left.
 // - Workers beyond workers_warm that find nothing for kIdleKept go, those of classes too: what
 //   a burst of blocked tasks started ends after it. A spent worker goes after its task.
 // - A class whose task was ended for want of memory gets no more workers than it has left, and
@@ -272,7 +272,7 @@ class WorkerAllotment {
   // What it could use of the node, for who shares it out (job_shares.h).
   struct Claim {
     ResourceAmounts wanted;  // by running and waiting tasks and actors, up to the capacity
-    ResourceAmounts firm;    // of it, what cannot be taken back from actors and blocked tasks
+    ResourceAmounts firm;  // of it, what cannot be taken back from actors and blocked tasks
     ResourceAmounts urgent;  // the demand of who has waited longest and does not fit into the share
     ResourceAmounts used;  // held right now
     friend bool operator==(const Claim&, const Claim&) = default;

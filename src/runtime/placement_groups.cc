@@ -80,7 +80,6 @@ void remove_placement_group(const PlacementGroup& group) {
 PlacementGroup get_placement_group(std::string_view name) {
   if (name.empty()) throw Error("the name of the placement group is empty");
   wire::Message message;
-  message.kind = wire::Kind::ReadGroup;
   for (;;) {
     message.set_text(name);
     message.kind = wire::Kind::ReadGroup;

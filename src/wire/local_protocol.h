@@ -88,19 +88,19 @@ enum class Kind : std::uint32_t {
   // ---- Detached actors (runtime/detached.h).
   StayingNode,  // process -> its session's daemon -> fields: folder of the node, own namespace
   // process -> the daemon of the node, over its socket:
-  OpenHost,  // a number of arguments, d bytes of object memory or 0, fields: namespace, name,
-  // class,
-  // key of the class, ActorOptions.max_pending_calls; descriptors: the program, its arguments,
-  // folder and environment (as in Start), the order -> as FindHost, once calls can be made; Later:
-  // somebody else's host of that name could not start, ask again
-  FindHost,  // fields: namespace, name -> c its number, fields: folder of its session, class, key
-  // of
-  // the class, max_pending_calls. Waits for one that is being started
+  // a number of arguments, d bytes of object memory or 0, fields: namespace, name, class, key of
+  // the class, ActorOptions.max_pending_calls; descriptors: the program, its arguments, folder and
+  // environment (as in Start), the order -> as FindHost, once calls can be made; Later: somebody
+  // else's host of that name could not start, ask again
+  OpenHost,
+  // fields: namespace, name -> c its number, fields: folder of its session, class, key of the
+  // class, max_pending_calls. Waits for one that is being started
+  FindHost,
   ListHosts,  // as ListActors, but a 1: of all namespaces, fields: own namespace, then the last one
   KillHost,  // c its number, a 1: it may start again -> done
   // the daemon of the node -> a host it has started, over a line of its own
-  HostOrder,  // c its number, d bytes of object memory, text: folder of the node; descriptor: the
-  // order
+  // c its number, d bytes of object memory, text: folder of the node; descriptor: the order
+  HostOrder,
   EndActor,  // a 1: it may start again
   // a host -> the daemon of the node
   HostReady,  // text: folder of its session
@@ -113,7 +113,7 @@ enum class Kind : std::uint32_t {
   // in memory (wire/parcel.h):
   Knock,  // first of all
   Admitted,  // the actor is constructed
-  Call,  // c number, text: runtime/door.h
+  Call,  // c number, text: runtime/carried.h
   Answer,  // c number, a 1: of an encoded ErrorValue; text: the bytes
   CancelCall,  // c number
   Gone,  // as Obituary; last of all
