@@ -17,6 +17,9 @@ struct ActorName {
   std::string namespace_;
   std::string name;
   friend auto operator<=>(const ActorName&, const ActorName&) = default;
+
+  // For messages: "a" in the namespace "b"
+  std::string quoted() const { return "\"" + name + "\" in the namespace \"" + namespace_ + "\""; }
 };
 
 class ActorNames {

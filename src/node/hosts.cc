@@ -35,10 +35,6 @@ void answer(int socket, wire::Status status, std::string_view text) {
   answer(socket, message);
 }
 
-std::string quoted(const ActorName& name) {
-  return "\"" + name.name + "\" in the namespace \"" + name.namespace_ + "\"";
-}
-
 // In the child: becomes the creator's program, as the creator was begun.
 [[noreturn]] void become(int program, const std::vector<std::string>& strings, std::size_t count,
                          int line, pid_t head) {
@@ -112,7 +108,7 @@ void Hosts::open(int socket, wire::Message& message, std::uint64_t object_memory
   if (ending_) return answer(socket, wire::Status::Invalid, "the node is ending");
   if (names_.contains(host.name)) {
     return answer(socket, wire::Status::Exists,
-                  "there is a detached actor " + quoted(host.name) +
+                  "there is a detached actor " + host.name.quoted() +
                       " already; mobula::get_actor gives its handle, and so does "
                       "ActorOptions.get_if_exists");
   }
@@ -168,7 +164,7 @@ void Hosts::find(int socket, const wire::Message& message) {
   const auto known = names_.find(name);
   if (known == names_.end()) {
     return answer(socket, wire::Status::NotFound,
-                  "there is no actor " + quoted(name) + ": none was created, or it is dead");
+                  "there is no actor " + name.quoted() + ": none was created, or it is dead");
   }
   wait_for(known->second, {socket, false});
 }
@@ -285,7 +281,7 @@ bool Hosts::has_ended(pid_t pid, int status) {
                               : "ended with code " + std::to_string(WEXITSTATUS(status));
   free_name(found->first, host);
   fail_waiting(host, wire::Status::Invalid,
-               "the process of the detached actor " + quoted(host.name) + " " + how +
+               "the process of the detached actor " + host.name.quoted() + " " + how +
                    " before it came to its Session; its output is the node's");
   if (host.line >= 0) ::close(host.line);
   hosts_.erase(found);
@@ -305,7 +301,7 @@ void Hosts::look(Clock::time_point now) {
   for (auto& [number, host] : hosts_) {
     if (host.ready || now < host.begun + kToGetReady) continue;
     fail_waiting(host, wire::Status::Invalid,
-                 "the process of the detached actor " + quoted(host.name) +
+                 "the process of the detached actor " + host.name.quoted() +
                      " did not come to its Session within a minute");
     ::kill(host.pid, SIGKILL);  // our own child, not waited for yet
     host.begun = now;
@@ -318,7 +314,7 @@ void Hosts::kill_all() {
 
 std::string Hosts::describe(pid_t pid) const {
   for (const auto& [number, host] : hosts_) {
-    if (host.pid == pid) return "detached actor " + quoted(host.name);
+    if (host.pid == pid) return "detached actor " + host.name.quoted();
   }
   return {};
 }

@@ -62,16 +62,15 @@ void Node::find_actor(std::uint32_t process, wire::Message& message) {
   message.text_size = 0;
   const auto not_found = [&] {
     refuse(message, wire::Status::NotFound,
-           "there is no actor \"" + name.name + "\" in the namespace \"" + name.namespace_ +
-               "\": none was created, or it is dead");
+           "there is no actor " + name.quoted() + ": none was created, or it is dead");
   };
   const auto id = names_.find(name);
   if (!id) return not_found();
   const shm::SchedulingClass& cls = memory_.scheduling_class(*id);
   if (actors_.at(*id).type != message.c) {
     return refuse(message, wire::Status::OtherClass,
-                  "the actor \"" + name.name + "\" in the namespace \"" + name.namespace_ +
-                      "\" is of class " + cls.name + ", which is not the one asked for");
+                  "the actor " + name.quoted() + " is of class " + cls.name +
+                      ", which is not the one asked for");
   }
   const auto creation = shm::Address::unpack(cls.creation.load());
   const std::uint64_t state = memory_.record(creation.slot).state.load(std::memory_order_acquire);

@@ -102,8 +102,8 @@ void Node::open_class(std::uint32_t process, wire::Message& message) {
   }
   if (is_actor && name_is_taken(name)) {
     return refuse(message, wire::Status::Exists,
-                  "there is an actor \"" + name.name + "\" in the namespace \"" + name.namespace_ +
-                      "\" already; mobula::get_actor gives its handle, and so does "
+                  "there is an actor " + name.quoted() +
+                      " already; mobula::get_actor gives its handle, and so does "
                       "ActorOptions.get_if_exists");
   }
   auto parsed = core::ResourceAmounts::parse(wire::parse_amounts(demand_text));
