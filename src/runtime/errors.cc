@@ -128,6 +128,13 @@ std::string describe_signal(int signal) {
          (text ? " (" + std::string(text) + ")" : "");
 }
 
+ErrorValue value_of(const Error& error) {
+  ErrorValue value;
+  value.code = static_cast<std::uint32_t>(error.code());
+  value.message = error.what();
+  return value;
+}
+
 ErrorValue describe_current_exception() {
   ErrorValue error;
   error.code = static_cast<std::uint32_t>(ErrorCode::kTaskError);

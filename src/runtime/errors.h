@@ -26,6 +26,9 @@ struct ErrorValue {
   std::int32_t exit_code = 0;
 };
 
+// What an error of ours says, without a task.
+ErrorValue value_of(const Error& error);
+
 // Describes the exception being handled; the task's fields are left for the caller.
 ErrorValue describe_current_exception();
 

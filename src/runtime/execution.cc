@@ -134,10 +134,7 @@ void inherit_error(Process& process, shm::Record& record, shm::Record& argument)
     Reader reader(bytes.data, bytes.size);
     place_error(process, record, decode<ErrorValue>(reader));
   } catch (const Error& e) {  // the argument's own, in words; or it cannot be brought from disk
-    ErrorValue error;
-    error.code = static_cast<std::uint32_t>(e.code());
-    error.message = e.what();
-    place_error(process, record, error);
+    place_error(process, record, value_of(e));
   }
 }
 

@@ -38,13 +38,6 @@ constexpr std::size_t kCallersMax = 128;  // sessions that have a handle, at a t
 constexpr time_t kSilenceSeconds = 2;  // of one that has not knocked
 constexpr std::chrono::seconds kLinger(5);  // for callers to hear of the actor's end
 
-ErrorValue value_of(const Error& e) {
-  ErrorValue error;
-  error.code = static_cast<std::uint32_t>(e.code());
-  error.message = e.what();
-  return error;
-}
-
 // The error of a record that has failed, as bytes.
 std::vector<std::byte> error_of(Process& process, shm::Record& record) {
   const std::uint64_t state = record.state.load(std::memory_order_acquire);

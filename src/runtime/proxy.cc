@@ -22,13 +22,6 @@
 namespace mobula::runtime {
 namespace {
 
-ErrorFromElsewhere error_of(const Error& e) {
-  ErrorValue error;
-  error.code = static_cast<std::uint32_t>(e.code());
-  error.message = e.what();
-  return {error};
-}
-
 class Proxy {
  public:
   Proxy(Process& process, std::uint32_t scheduling_class, std::string folder, std::uint64_t number)
@@ -114,7 +107,7 @@ void Proxy::hand_on(Frame& frame, detail::Execution& execution) {
     ::memcpy(&ref, arguments.data() + place, sizeof ref);
     Reader& value = execution.element();  // throws its error
     if (has_flag(process_.memory().record(ref.slot), shm::flag::kResultHasRefs))
-      throw error_of(Error(describe_inner_refs("the value of an argument")));
+      throw ErrorFromElsewhere{value_of(Error(describe_inner_refs("the value of an argument")))};
     const std::size_t value_size = value.remaining();
     values.emplace_back(value.bytes(value_size), value_size);
     carried.sizes.push_back(value_size);
@@ -149,7 +142,7 @@ void Proxy::hand_on(Frame& frame, detail::Execution& execution) {
     case wire::Sent::NoMemory: break;
   }
   if (take(message.c) == call)
-    fail(call, error_of(OutOfMemoryError("no memory is left to carry the call to another job")));
+    fail(call, {value_of(OutOfMemoryError("no memory is left to carry the call to another job"))});
 }
 
 // ---- The other thread.
@@ -179,7 +172,7 @@ bool Proxy::hear(wire::Message& message) {
   detail::OpenCall* const call = message.kind == wire::Kind::Answer ? take(number) : nullptr;
   if (call && good) answer(call, is_error, bytes);
   if (call && !good)
-    fail(call, error_of(OutOfMemoryError("no memory is left for a result from another job")));
+    fail(call, {value_of(OutOfMemoryError("no memory is left for a result from another job"))});
   return true;
 }
 
@@ -239,7 +232,7 @@ ErrorFromElsewhere Proxy::death(const std::string& call) const {
   try {
     throw_compact(process_.memory(), error, 0, call);
   } catch (const Error& e) {
-    return error_of(e);
+    return {value_of(e)};
   }
 }
 
