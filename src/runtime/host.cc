@@ -10,6 +10,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -141,6 +142,7 @@ class Door {
   const detail::ActorAddress actor;
   const std::uint64_t number;
   const int bell;
+  std::atomic<bool> actor_is_dead{false};  // callers are told by actor_died()
 
  private:
   std::mutex mutex_;
@@ -442,10 +444,9 @@ void Host::serve_or_throw(Process& process, const std::string& session_folder) {
   Door& door = *new Door(process, create(), number_);
   const detail::ActorAddress actor = door.actor;
   bytes_ = {};
-  std::atomic<bool>& died = *new std::atomic<bool>(false);
   const auto end = Ref<void>::own(detail::monitor_actor(actor, process.session()));
-  detail::run_when_ready(end.address(), end.session(), detail::make_callback([&door, &died] {
-                           died.store(true);
+  detail::run_when_ready(end.address(), end.session(), detail::make_callback([&door] {
+                           door.actor_is_dead.store(true);
                            door.ring();
                          }));
   const int listening = wire::listen_in(session_folder, kDoorName);
@@ -472,7 +473,7 @@ void Host::serve_or_throw(Process& process, const std::string& session_folder) {
       std::uint64_t rings = 0;
       static_cast<void>(!::read(door.bell, &rings, sizeof rings));
     }
-    if (died.load() && !leave_at) {
+    if (door.actor_is_dead.load() && !leave_at) {
       leave_at = Clock::now() + kLinger;
       message = {};
       message.kind = wire::Kind::HostOver;
