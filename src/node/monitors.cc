@@ -99,7 +99,6 @@ std::optional<std::uint32_t> Monitors::take_slot() {
   return slot;
 }
 
-// The records that a segment came with, then four times as many, as in every ledger.
 bool Monitors::find_slots() {
   if (used_ == shm::kRecordsPerSegment) {
     const auto segment = tables_.lease_segment(me_);
@@ -107,17 +106,13 @@ bool Monitors::find_slots() {
     segment_ = *segment;
     used_ = 0;
   }
-  std::atomic<std::uint32_t>& ready = memory_.segment_ready(segment_);
-  const std::uint32_t there = ready.load(std::memory_order_relaxed);
-  const std::uint32_t wanted = used_ < there ? there : std::min(4 * used_, shm::kRecordsPerSegment);
+  const auto there = memory_.more_records(segment_, used_);
+  if (!there) return false;
   const std::uint32_t begin = segment_ * shm::kRecordsPerSegment;
-  if (!shm::Memory::populate(&memory_.record(begin + used_), (wanted - used_) * shm::kRecordSize))
-    return false;
-  ready.store(wanted, std::memory_order_release);
-  for (std::uint32_t slot = begin + wanted; slot-- > begin + used_;) {
+  for (std::uint32_t slot = begin + *there; slot-- > begin + used_;) {
     if (slot != 0) free_.push_back(slot);
   }
-  used_ = wanted;
+  used_ = *there;
   return true;
 }
 

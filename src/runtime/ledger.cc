@@ -36,19 +36,10 @@ void Ledger::take_segment(std::uint32_t segment) {
 bool Ledger::use_more_of_segment() {
   const std::uint32_t segment = segments_.back();
   const std::uint32_t used = fresh_end_ - segment * shm::kRecordsPerSegment;
-  if (used == shm::kRecordsPerSegment) return false;
-  std::atomic<std::uint32_t>& ready = process_.memory().segment_ready(segment);
-  const std::uint32_t there = ready.load(std::memory_order_relaxed);
-  // Four times as many: 256, 1024, 4096.
-  const std::uint32_t wanted =
-      used < there ? there
-                   : std::min(std::max(4 * used, shm::kRecordsAtFirst), shm::kRecordsPerSegment);
-  if (!shm::Memory::populate(&process_.memory().record(fresh_end_),
-                             (wanted - used) * shm::kRecordSize))
-    throw OutOfMemoryError("the machine has no memory left for records of tasks");
-  ready.store(wanted, std::memory_order_release);
-  fresh_end_ += wanted - used;
-  return true;
+  const auto there = process_.memory().more_records(segment, used);
+  if (!there) throw OutOfMemoryError("the machine has no memory left for records of tasks");
+  fresh_end_ += *there - used;
+  return *there != used;
 }
 
 shm::Address Ledger::allocate() {

@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -87,6 +89,18 @@ bool Memory::populate(void* p, std::size_t size) {
     if (errno != EINTR && errno != EAGAIN) return false;
   }
   return true;
+}
+
+std::optional<std::uint32_t> Memory::more_records(std::uint32_t segment, std::uint32_t used) const {
+  if (used == kRecordsPerSegment) return used;
+  const std::uint32_t there = segment_ready(segment).load(std::memory_order_relaxed);
+  // 256, 1024, 4096.
+  const std::uint32_t wanted =
+      used < there ? there : std::min(std::max(4 * used, kRecordsAtFirst), kRecordsPerSegment);
+  if (!populate(&record(segment * kRecordsPerSegment + used), (wanted - used) * kRecordSize))
+    return {};
+  segment_ready(segment).store(wanted, std::memory_order_release);
+  return wanted;
 }
 
 bool Memory::open_window(std::uint64_t offset, std::size_t size) const {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "shm/extents.h"
 #include "shm/layout.h"
@@ -88,6 +89,10 @@ class Memory {
   // Takes the pages under [p, p + size) now, so that a later touch can neither fault for want of
   // memory nor be slow.
   static bool populate(void* p, std::size_t size);
+  // The lessee of a segment uses its first `used` records and wants more: those that it came with,
+  // then four times as many. How many are there now, as many as before if it is used up; nothing:
+  // the machine has no memory left.
+  std::optional<std::uint32_t> more_records(std::uint32_t segment, std::uint32_t used) const;
   // Makes a leased part of the object window writable (and its pages present), or unreachable
   // again.
   bool open_window(std::uint64_t offset, std::size_t size) const;
