@@ -8,6 +8,7 @@
 
 #include "runtime/registry.h"
 #include "runtime/value.h"
+#include "shm/crash_point.h"
 
 namespace mobula::runtime {
 namespace {
@@ -107,6 +108,7 @@ void Journal::note_wait(const WaitOutcome& outcome) {
   }
   name_child(ledger_, record);
   submitted(address);
+  shm::crash_point(shm::CrashPoint::JournalNoted);
   state = shm::State::Done;
   publish();
 }

@@ -37,6 +37,7 @@
   X(ReplyTaken, "reply.taken", "another thread is the claimer now, and has not answered yet")   \
   X(JournalNumbered, "journal.numbered", "call has its number, no entry in the journal")        \
   X(JournalTaken, "journal.taken", "call in the journal, its method not called yet")            \
+  X(JournalNoted, "journal.noted", "outcome of a wait named as a child, state still Free")      \
   X(CheckpointWritten, "checkpoint.written", "a sealed object, its actor does not name it")     \
   X(CheckpointNamed, "checkpoint.named", "it replaces the older one, journal not trimmed")      \
   X(CheckpointCovered, "checkpoint.covered", "journal trimmed, what calls submitted held yet")  \
