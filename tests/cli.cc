@@ -48,6 +48,10 @@ int run(int argc, char** argv) {
   mobula::Config config{.object_store_memory = 64 << 20};
   if (!std::getenv("MOBULA_ADDRESS") || !*std::getenv("MOBULA_ADDRESS")) config.num_cpus = 1;
   const mobula::Session session(argc, argv, config);
+  const mobula::Gauge gates("gates", "that are to open", {{"open", "no"}});
+  gates.set(2);
+  const mobula::Histogram sizes("sizes", "", {3, 5});
+  for (const double size : {2.5, 4.5}) sizes.observe(size);
   const Ref<int> failed = remote<fails>.with({.max_retries = 0})(1);
   if (mobula::try_get(failed)) return 2;
   const auto killed = mobula::actor<Keeper>();
@@ -340,7 +344,7 @@ TEST_CASE("why follows what a task waits for to where it ends") {
   CHECK(job.ends());
 }
 
-TEST_CASE("memory and logs show what the job's processes keep and print") {
+TEST_CASE("memory, metrics and logs show what the job's processes keep, count and print") {
   const OwnPlace place;
   Job job(place);
 
@@ -349,6 +353,18 @@ TEST_CASE("memory and logs show what the job's processes keep and print") {
   CHECK(has(memory.output, "object store"));
   CHECK(has(memory.output, "(put)"));
   CHECK(field(job.command("memory --json").output, "capacity") == std::to_string(64 << 20));
+
+  const auto metrics = job.command("metrics");
+  CHECK(metrics.code == 0);
+  CHECK(has(metrics.output, "gates{open=\"no\"}"));
+  CHECK(has(metrics.output, "  2 values, mean 3.5, p50 <= 3, p99 <= 5\n"));
+  const std::string gates = row_with(job.rows("metrics --json"), {"gates"});
+  CHECK(field(gates, "tags") == "open=no");
+  CHECK(field(gates, "kind") == "gauge");
+  CHECK(field(gates, "value") == "2");
+  CHECK(has(job.command("metrics --prometheus").output,
+            "gates{job=\"" + field(gates, "job") + "\",open=\"no\"} 2\n"));
+  CHECK(job.command("metrics --prometheus --json").code == 2);
 
   CHECK(eventually(5s, [&] { return has(job.command("logs").output, ".out: at the gate\n"); }));
   CHECK(job.command("logs no-such-log").code == 3);

@@ -151,6 +151,9 @@ int crash_until_attempt(int wanted, std::string file) {
   if (mobula::this_task().attempt < wanted) ::kill(::getpid(), SIGKILL);
   return mobula::this_task().attempt;
 }
+struct Mortal {
+  int die() { return ::kill(::getpid(), SIGKILL); }
+};
 int throw_from_noexcept(int n) noexcept { return throw_runtime_error(n); }
 
 // Its destructor throws after the function has returned.
@@ -209,6 +212,9 @@ TEST_CASE("a task's exception arrives as a TaskError with type, message and orig
     CHECK(what.find("bad number 4") != std::string::npos);
     CHECK(what.find("std::runtime_error") != std::string::npos);
     CHECK(what.find(e.task_id()) != std::string::npos);
+    CHECK(e.node_id() == mobula::nodes().at(0).node_id);
+    CHECK(what.find("process " + std::to_string(e.process_id()) + " of node " + e.node_id()) !=
+          std::string::npos);
   }
   CHECK(node_works());
 }
@@ -394,6 +400,39 @@ TEST_CASE(
     CHECK(count_of(file) == 4);
     CHECK(node_works());
   }
+}
+
+TEST_CASE("what the runtime itself finds wrong is told with name, id and node") {
+  Scratch scratch;
+  const std::string node = " of node " + mobula::nodes().at(0).node_id;
+  const auto words_of = [](const auto& ref) -> std::string {
+    try {
+      mobula::get(ref, 20s);
+    } catch (const mobula::Error& e) {
+      return e.what();
+    }
+    return {};
+  };
+  const auto has_id = [](const std::string& words) {
+    const std::size_t at = words.find("(id ");
+    return at != std::string::npos && words.find(')', at) - at > 16;
+  };
+
+  const std::string crashed =
+      words_of(remote<crash_by>.with({.max_retries = 0})(Way::kExit3, scratch.file("attempts")));
+  CHECK(has_id(crashed));
+  CHECK(crashed.find(node + ") that ran task ") != std::string::npos);
+
+  const auto mortal = mobula::actor<Mortal>();
+  const Ref<int> call = mortal.call<&Mortal::die>();
+  const std::string died = words_of(call);
+  CHECK(has_id(died));
+  CHECK(died.find(node + " was killed by SIGKILL") != std::string::npos);
+  CHECK(died.find("die (id ") != std::string::npos);
+
+  const std::string late =
+      words_of(remote<crash_by>.with({.deadline = 1us})(Way::kExit3, scratch.file("late")));
+  CHECK(late.find("crash_by (id ") != std::string::npos);
 }
 
 TEST_CASE("max_retries sets how often a crashed attempt is tried again") {

@@ -269,6 +269,33 @@ TEST_CASE("each session counts anew, and outside of one nothing is counted") {
   CHECK(ending->code == 0);
 }
 
+TEST_CASE("the driver shows its metrics at the end if it is asked to") {
+  for (const bool asked : {false, true}) {
+    CAPTURE(asked);
+    Child child(mobula::test::own_program(), {"--case", "two_sessions"},
+                {{"MOBULA_SHOW_METRICS", asked ? "1" : "0"}});
+    REQUIRE(child.wait(60s).has_value());
+    const std::string output = child.output();
+    for (const char* words : {"mobula: the metrics of this session\n", "\nin_each_session ",
+                              "\nmobula_tasks_run_total "}) {
+      CAPTURE(words);
+      CHECK((output.find(words) != std::string::npos) == asked);
+    }
+  }
+}
+
+TEST_CASE("the table tells of a histogram how many values, their mean, and where they lie") {
+  const std::vector<MetricSample> samples{
+      {"a_total", "", MetricKind::Counter, {{"k", "v"}}, 3, {}, {}},
+      {"b", "", MetricKind::Histogram, {}, 10, {1, 2}, {3, 1, 1}},
+      {"empty", "", MetricKind::Histogram, {}, 0, {1}, {0, 0}}};
+
+  CHECK(mobula::to_table(samples) ==
+        "a_total{k=\"v\"}  3\n"
+        "b               5 values, mean 2, p50 <= 1, p99 > 2\n"
+        "empty           no values\n");
+}
+
 int main(int argc, char** argv) {
   if (argc == 3 && std::string_view(argv[1]) == "--case") return measured::two_sessions(argc, argv);
   return mobula::test::run_in_session(argc, argv,

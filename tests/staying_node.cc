@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -167,6 +168,7 @@ int run(int argc, char** argv) {
       wait_at_gate(words.at(1));
     }
     say("squared " + std::to_string(mobula::get(remote<square>(7))));
+    say("on " + mobula::nodes().at(0).node_id);
     return 0;
   } catch (const mobula::NodeDiedError&) {
     return 4;
@@ -215,6 +217,7 @@ int most_of_all(const std::string& notes) {
 TEST_CASE("a driver joins by a name, by auto, by a socket's path, and by its command line") {
   const OwnPlace place;
   StayingNode node(place);
+  std::set<std::string> nodes;
   for (const std::string& address : {std::string("test"), std::string("auto"), node.socket()}) {
     CAPTURE(address);
     Child driver = joined::start(place, {"square"}, address);
@@ -225,7 +228,12 @@ TEST_CASE("a driver joins by a name, by auto, by a socket's path, and by its com
     REQUIRE(ending.has_value());
     CHECK(ending->code == 0);
     CHECK(driver.output().find("squared 49") != std::string::npos);
+    const std::size_t id = driver.output().find("on ") + 3;
+    nodes.insert(driver.output().substr(id, 16));
   }
+  // All of them were on the same node, which is called so by the tools as well.
+  REQUIRE(nodes.size() == 1);
+  CHECK(place.run({"list", "nodes"}).output.find(*nodes.begin()) != std::string::npos);
   Child by_option = joined::start(place, {"square", "--mobula-address=test"}, "no-such-node");
   REQUIRE(by_option.wait(20s).has_value());
   CHECK(by_option.output().find("squared 49") != std::string::npos);

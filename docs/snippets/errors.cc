@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
   try {
     mobula::get(later);
   } catch (const mobula::TaskError& e) {
-    std::puts(e.what());  // task root (id .., attempt 1, process ..) threw std::domain_error: ..
+    std::puts(e.what());  // task root (id .., attempt 1, process .. of node ..) threw ..
     try {
       e.rethrow_cause();
     } catch (const std::domain_error&) {  // in its own type

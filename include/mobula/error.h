@@ -1,6 +1,6 @@
 // What can go wrong, as types: everything Mobula throws derives from mobula::Error.
 //
-// A message says what happened, to which task or actor (name, id, process), and what the user can
+// A message says what happened, to which task or actor (name, id, node), and what the user can
 // do about it.
 #pragma once
 
@@ -68,6 +68,7 @@ class TaskError : public Error {
     std::string task_id;    // 32 hexadecimal digits
     std::uint32_t attempt = 0;  // 0: the first
     std::uint32_t process_id = 0;  // of the worker
+    std::string node_id;  // as NodeInfo.node_id
   };
   explicit TaskError(Origin origin, std::exception_ptr cause = nullptr);
 
@@ -76,6 +77,8 @@ class TaskError : public Error {
   const std::string& task_name() const noexcept { return origin_->task_name; }
   const std::string& task_id() const noexcept { return origin_->task_id; }
   std::uint32_t attempt() const noexcept { return origin_->attempt; }
+  std::uint32_t process_id() const noexcept { return origin_->process_id; }
+  const std::string& node_id() const noexcept { return origin_->node_id; }
 
   // Throws the cause in its own type where that is known here: the standard exceptions that have a
   // message, Mobula's errors that have nothing else, int, std::string, and what

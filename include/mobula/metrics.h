@@ -109,4 +109,9 @@ std::vector<MetricSample> metrics();
 std::string metrics_text();
 std::string to_prometheus(const std::vector<MetricSample>& samples);
 
+// The same for people, a line each; of a histogram how many values there were, their mean, and
+// between which of its bounds the median and the 99th percentile lie. Config.show_metrics shows it
+// at the end.
+std::string to_table(const std::vector<MetricSample>& samples);
+
 }  // namespace mobula

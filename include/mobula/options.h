@@ -145,6 +145,9 @@ struct Config {
   std::string code_search_path = {};
   std::string log_level = {};  // debug, info, warning or error; empty: $MOBULA_LOG_LEVEL, or info
   std::string log_format = {};  // text or json; empty: $MOBULA_LOG_FORMAT, or text
+  // When the session ends by shutdown() or its destructor, its metrics appear on standard error, as
+  // to_table has them. The environment's MOBULA_SHOW_METRICS=1, or 0, comes first.
+  bool show_metrics = false;
 };
 
 }  // namespace mobula

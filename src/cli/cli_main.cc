@@ -81,6 +81,16 @@ const std::vector<Command> kCommands = {
      "The object store, what of it is on disk, records, processes, and values by who made them.\n",
      {{"job"}, {"json"}, 0},
      memory},
+    {"metrics",
+     "what jobs count",
+     "Usage: mobula metrics [--job JOB] [--prometheus | --json]\n\n"
+     "Counters, gauges and histograms of the programs, and the nodes' own (mobula_..), summed up\n"
+     "over each job's processes at this moment.\n\n"
+     "  --prometheus   as Prometheus reads it, with a tag for the job\n"
+     "  --json         one JSON object per line; the value of a histogram is the sum\n"
+     "  --job JOB      a job's id, the beginning of one, or its driver's process\n",
+     {{"job"}, {"prometheus", "json"}, 0},
+     metrics},
     {"logs",
      "what workers and actors have printed",
      "Usage: mobula logs [NAME] [OPTIONS]\n\n"

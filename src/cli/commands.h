@@ -11,6 +11,7 @@ int stop(const Arguments& arguments);
 int status(const Arguments& arguments);
 int list(const Arguments& arguments);
 int memory(const Arguments& arguments);
+int metrics(const Arguments& arguments);
 int logs(const Arguments& arguments);
 int why(const Arguments& arguments);
 

@@ -168,7 +168,7 @@ Table workers_table(const Sessions& sessions, bool exact) {
 }  // namespace
 
 Table nodes_table(bool exact) {
-  Table table{{"NODE", "PID", "FREE", "OBJECT MEMORY", "JOBS"}, {}};
+  Table table{{"NODE", "ID", "PID", "FREE", "OBJECT MEMORY", "JOBS"}, {}};
   const Sessions sessions = read_sessions();
   for (const std::string& folder : wire::living_folders(wire::kNodePrefix)) {
     try {
@@ -178,7 +178,7 @@ Table nodes_table(bool exact) {
       const auto jobs = std::count_if(sessions.begin(), sessions.end(), [&](const auto& session) {
         return session->node() == node.name();
       });
-      table.rows.push_back({node.name(), number(node.pid()),
+      table.rows.push_back({node.name(), node.id(), number(node.pid()),
                             describe_resources(free, node.resources()),
                             exact ? Cell(number(left))
                                   : Cell(describe_bytes(number(left)) + " of " +

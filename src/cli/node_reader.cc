@@ -8,6 +8,7 @@
 
 #include "cli/output.h"
 #include "core/resources.h"
+#include "runtime/errors.h"
 #include "wire/rendezvous.h"
 
 namespace mobula::cli {
@@ -23,6 +24,8 @@ std::string NodeReader::name() const {
   return std::filesystem::path(folder_).filename().string().substr(wire::kNodePrefix.size());
 }
 
+std::string NodeReader::id() const { return runtime::hex(id_); }
+
 std::map<std::string, double> NodeReader::ask(std::uint32_t which) {
   wire::Message message;
   message.kind = wire::Kind::Resources;
@@ -32,7 +35,9 @@ std::map<std::string, double> NodeReader::ask(std::uint32_t which) {
   pid_ = message.b;
   object_memory_ = message.c;
   object_memory_given_ = message.d;
-  auto amounts = wire::parse_amounts(message.text_view());
+  const wire::Fields fields = wire::split(message.text_view());
+  id_ = std::stoull("0" + std::string(wire::field(fields, 1)));
+  auto amounts = wire::parse_amounts(wire::field(fields, 0));
   for (auto& [name, units] : amounts) units /= core::ResourceAmounts::kUnitsPerOne;
   return amounts;
 }

@@ -19,6 +19,7 @@ class NodeReader {
 
   const std::string& folder() const { return folder_; }
   std::string name() const;
+  std::string id() const;  // as NodeInfo.node_id
   std::uint32_t pid() const { return pid_; }
   std::uint64_t object_memory() const { return object_memory_; }
   std::uint64_t object_memory_given() const { return object_memory_given_; }
@@ -32,6 +33,7 @@ class NodeReader {
 
   std::string folder_;
   int socket_;
+  std::uint64_t id_ = 0;
   std::uint32_t pid_ = 0;
   std::uint64_t object_memory_ = 0;
   std::uint64_t object_memory_given_ = 0;

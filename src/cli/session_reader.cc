@@ -9,6 +9,7 @@
 #include "cli/arguments.h"
 #include "runtime/errors.h"
 #include "runtime/memory_report.h"
+#include "runtime/metrics.h"
 #include "shm/ring.h"
 #include "wire/rendezvous.h"
 
@@ -37,15 +38,21 @@ SessionReader::~SessionReader() {
   if (socket_ >= 0) ::close(socket_);
 }
 
-wire::Message SessionReader::ask(wire::Kind kind, std::uint32_t a) {
+wire::Message SessionReader::ask(wire::Kind kind, std::uint32_t a, std::uint64_t c) {
   wire::Message message;
   message.kind = kind;
   message.a = a;
+  message.c = c;
   if (!wire::send(socket_, message) || wire::receive(socket_, message) != wire::Received::Message)
     throw std::runtime_error("the session in " + folder_ + " has ended");
   if (message.status != wire::Status::Ok)
     throw std::runtime_error(std::string(message.text_view()));
   return message;
+}
+
+std::vector<MetricSample> SessionReader::metrics() {
+  return runtime::read_metrics(
+      [this](std::uint64_t begin) { return ask(wire::Kind::ReadMetrics, 0, begin); });
 }
 
 std::string SessionReader::id() const { return runtime::hex(memory_.header().session); }

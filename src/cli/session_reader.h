@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "mobula/memory.h"
+#include "mobula/metrics.h"
 #include "shm/memory.h"
 #include "wire/local_protocol.h"
 
@@ -34,6 +35,7 @@ class SessionReader {
   std::string name_of(const shm::Record& record) const;
   std::string explain(std::uint32_t scheduling_class);
   MemoryReport memory_report();
+  std::vector<MetricSample> metrics();  // as mobula::metrics()
 
   // Calls visit(slot, record, state) for each record that is in use.
   template <class Visit>
@@ -83,7 +85,7 @@ class SessionReader {
   std::uint32_t pid_of_actor(std::uint32_t cls) const;
 
  private:
-  wire::Message ask(wire::Kind kind, std::uint32_t a = 0);
+  wire::Message ask(wire::Kind kind, std::uint32_t a = 0, std::uint64_t c = 0);
 
   std::string folder_;
   int socket_ = -1;

@@ -1,7 +1,7 @@
 // mobula status: the nodes that stay, what of them is free, and the jobs that run.
 //
-//   NODE  PID   FREE        OBJECT MEMORY        JOBS
-//   main  4711  CPU 1 of 2  3.5 GiB of 4.7 GiB   1
+//   NODE  ID                PID   FREE        OBJECT MEMORY        JOBS
+//   main  0f42c8a97be31d56  4711  CPU 1 of 2  3.5 GiB of 4.7 GiB   1
 //
 //   JOB               DRIVER  PROGRAM  NODE   TIME   WORKERS  ACTORS  OBJECT MEMORY
 //   5be24d9c01f6a7b3  4720    train    main   3 min  2        1       1.2 GiB

@@ -50,9 +50,9 @@ class Reason {
     const std::string state = actor_state(session_, id);
     const std::string who = "actor " + std::string(cls.name) + " (" + actor_id(cls) + ") ";
     if (state == "dead") {
-      return say(level, who + runtime::describe_death(shm::DeathCause::unpack(cls.death.cause),
-                                                      cls.death.signal, cls.death.exit_code,
-                                                      cls.death.pid));
+      return say(level, who + runtime::describe_death(
+                                  memory_, shm::DeathCause::unpack(cls.death.cause),
+                                  cls.death.signal, cls.death.exit_code, cls.death.pid));
     }
     if (state != "alive") {
       const auto creation = shm::Address::unpack(cls.creation.load());
@@ -177,7 +177,8 @@ class Reason {
     if (record.result_kind != shm::ResultKind::ErrorCode)
       return " has thrown; who gets its ref is told what";
     try {
-      runtime::throw_compact(memory_, record.error(), record.function, session_.name_of(record));
+      runtime::throw_compact(memory_, record.error(), record.function,
+                             session_.name_of(record) + " (id " + task_id(record) + ")");
     } catch (const Error& e) {
       return std::string(" has failed: ") + e.what();
     }

@@ -214,7 +214,8 @@ void Head::serve_tool(int socket, wire::Message& message) {
     message.b = static_cast<std::uint32_t>(::getpid());
     message.c = settings_.object_memory;
     message.d = object_memory_given_;
-    message.set_text(format_units(which == 0 ? shares_.capacity() : shares_.free()));
+    message.set_text(wire::join(
+        {format_units(which == 0 ? shares_.capacity() : shares_.free()), std::to_string(id_)}));
   } else {
     refuse(message, wire::Status::Invalid, "the node's daemon is not asked for that");
   }
@@ -317,6 +318,7 @@ void Head::enrol(core::JobId id, wire::Message& message) {
   job.object_memory = wanted;
   object_memory_given_ += wanted;
   message.c = wanted;
+  message.d = id_;
   message.set_text(wire::join({format_units(settings_.capacity), directory_->path()}));
   wire::send(job.socket, message);
   apply(core::JobOpened{id});

@@ -19,6 +19,7 @@
 
 #include "core/job_shares.h"
 #include "node/hosts.h"
+#include "node/node_parts.h"
 #include "node/session_directory.h"
 #include "wire/local_protocol.h"
 
@@ -77,6 +78,7 @@ class Head {
   core::Time now() const { return Clock::now() - begin_; }
 
   const NodeSettings settings_;
+  const std::uint64_t id_ = random_id();
   const Clock::time_point begin_ = Clock::now();
   int epoll_ = -1;
   int listening_ = -1;

@@ -9,7 +9,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -111,14 +110,10 @@ bool Node::start(const wire::Message& message) {
     throw std::runtime_error(std::string("cannot make shared memory: ") + ::strerror(errno));
   if (const char* problem = memory_.map(control_fd_, object_fd_, object_memory, true))
     throw std::runtime_error(problem);
-  std::uint64_t session = 0;
-  while (session == 0) {
-    if (::getrandom(&session, sizeof session, 0) != sizeof session)
-      throw std::runtime_error("no random numbers from the system");
-  }
   cpu_set_t cpus;
   const int cores = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
-  tables_ = std::make_unique<Tables>(memory_, session, static_cast<std::uint32_t>(cores));
+  tables_ = std::make_unique<Tables>(memory_, random_id(), static_cast<std::uint32_t>(cores));
+  if (node_id_ != 0) memory_.header().node = node_id_;
   open_object_memory(std::string(wire::field(settings, 1)),
                      spill_limit.empty() ? kAllThereIs : spill_limit.mapped());
   const auto self = tables_->open_process(shm::ProcessRole::Daemon);

@@ -154,7 +154,7 @@ class Node {
   void report_object_memory(wire::Message& message);
   void report_resources(wire::Message& message);
   void open_metric(std::uint32_t process, wire::Message& message);
-  void report_metrics(std::uint32_t process, wire::Message& message);
+  void report_metrics(std::uint64_t reader, wire::Message& message);
   std::vector<MetricSample> own_metrics() const;
   void show_progress();
   std::vector<core::ProgressCount> counts_of_progress() const;
@@ -220,6 +220,7 @@ class Node {
   int driver_;
   int node_;
   std::string node_name_;
+  std::uint64_t node_id_ = 0;  // of the node that stays
   std::string node_folder_;  // of the node that stays; empty: the driver's own
   int epoll_ = -1;
   int bell_ = -1;
@@ -247,7 +248,7 @@ class Node {
   std::unique_ptr<WaitSurvey> waits_;
   std::unique_ptr<Monitors> monitors_;
   std::unique_ptr<Metrics> metrics_;
-  std::map<std::uint32_t, std::string> read_metrics_;  // by process that is reading them
+  std::map<std::uint64_t, std::string> read_metrics_;  // by process or tool that is reading them
   struct {
     std::uint64_t tasks = 0, failed = 0;  // of processes that are gone
     std::uint64_t restarts = 0, crashes = 0;

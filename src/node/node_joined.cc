@@ -62,6 +62,7 @@ core::ResourceAmounts Node::part_of_node(const wire::Message& start,
     throw std::runtime_error("the node has ended");
   if (enrol.status != wire::Status::Ok) throw std::runtime_error(std::string(enrol.text_view()));
   *object_memory = enrol.c;
+  node_id_ = enrol.d;
   const wire::Fields fields = wire::split(enrol.text_view());
   node_folder_ = std::string(wire::field(fields, 1));
   core::ResourceAmounts part = parse_units(wire::field(fields, 0));
@@ -188,6 +189,7 @@ void Node::drop_tool(int socket) {
   unwatch(socket);
   ::close(socket);
   tool_sockets_.erase(socket);
+  read_metrics_.erase(kTagTool | static_cast<std::uint32_t>(socket));
 }
 
 void Node::serve_tool(int socket) {
@@ -203,6 +205,9 @@ void Node::serve_tool(int socket) {
   switch (message.kind) {
     case wire::Kind::Inspect: show_tables(message); break;
     case wire::Kind::ObjectMemory: report_object_memory(message); break;
+    case wire::Kind::ReadMetrics:
+      report_metrics(kTagTool | static_cast<std::uint32_t>(socket), message);
+      break;
     case wire::Kind::Explain: message.set_text(allotment_.explain({message.a})); break;
     default: refuse(message, wire::Status::Invalid, "tools do not ask for that");
   }

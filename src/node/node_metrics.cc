@@ -53,8 +53,9 @@ std::vector<MetricSample> Node::own_metrics() const {
   return samples;
 }
 
-void Node::report_metrics(std::uint32_t process, wire::Message& message) {
-  std::string& text = read_metrics_[process];
+// `reader`: a process, or a tool by its tag.
+void Node::report_metrics(std::uint64_t reader, wire::Message& message) {
+  std::string& text = read_metrics_[reader];
   if (message.c == 0) {
     std::vector<MetricSample> all = metrics_->samples();
     for (MetricSample& sample : own_metrics()) all.push_back(std::move(sample));
@@ -70,7 +71,7 @@ void Node::report_metrics(std::uint32_t process, wire::Message& message) {
   const auto begin = std::min<std::size_t>(message.c, text.size());
   message.d = text.size();
   message.set_text(std::string_view(text).substr(begin, wire::kTextMax));
-  if (begin + message.text_size == text.size()) read_metrics_.erase(process);
+  if (begin + message.text_size == text.size()) read_metrics_.erase(reader);
 }
 
 }  // namespace mobula::node

@@ -32,6 +32,8 @@ inline constexpr int kWorkersMax = 1200;
 // A process by descriptor: its number may be another's by now, this is not.
 int open_pidfd(std::uint32_t pid);
 
+std::uint64_t random_id();  // not zero; throws std::runtime_error
+
 // Amounts as daemons tell each other: "CPU=20000\n", in units, so that nothing is rounded.
 std::string format_units(const core::ResourceAmounts& amounts);
 core::ResourceAmounts parse_units(std::string_view text);

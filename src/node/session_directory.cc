@@ -4,13 +4,13 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <stdexcept>
 
+#include "node/node_parts.h"
 #include "wire/rendezvous.h"
 
 namespace mobula::node {
@@ -21,11 +21,8 @@ constexpr int kTriesMax = 100;
 [[noreturn]] void refuse(const std::string& what) { throw std::runtime_error(what); }
 
 std::string new_session_name() {
-  std::uint32_t random = 0;
-  if (::getrandom(&random, sizeof random, 0) != sizeof random)
-    refuse("no random numbers from the system");
   return std::string(wire::kSessionPrefix) + std::to_string(::getpid()) + "-" +
-         std::to_string(random);
+         std::to_string(static_cast<std::uint32_t>(random_id()));
 }
 
 }  // namespace

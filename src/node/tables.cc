@@ -38,6 +38,7 @@ Tables::Tables(shm::Memory& memory, std::uint64_t session, std::uint32_t cores)
   shm::ControlHeader& header = memory.header();
   header.layout_hash = shm::layout_hash();
   header.session = session;
+  header.node = session;
   header.object_capacity = memory.object_capacity();
   header.daemon_pid = static_cast<std::uint32_t>(::getpid());
   header.cores = cores;

@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "core/memory_guard.h"
+#include "runtime/process.h"
 #include "runtime/registry.h"
 
 namespace mobula {
@@ -184,7 +185,7 @@ void throw_error(const ErrorValue& error) {
     }
   }
   throw TaskError({error.message, error.type_name, error.task_name, error.task_id, error.attempt,
-                   error.process_id},
+                   error.process_id, error.node_id},
                   cause);
 }
 
@@ -262,8 +263,12 @@ std::string describe_group(const shm::SchedulingClass& cls) {
          hex(cls.placement_group) + ")";
 }
 
-std::string describe_death(const shm::DeathCause& cause, int signal, int exit_code,
-                           std::uint32_t pid) {
+std::string describe_process(const shm::Memory& memory, std::uint32_t pid) {
+  return "process " + std::to_string(pid) + " of node " + hex(memory.header().node);
+}
+
+std::string describe_death(const shm::Memory& memory, const shm::DeathCause& cause, int signal,
+                           int exit_code, std::uint32_t pid) {
   switch (cause.death) {
     case shm::Death::Killed: return "was killed by mobula::kill";
     case shm::Death::ConstructorFailed:
@@ -279,33 +284,33 @@ std::string describe_death(const shm::DeathCause& cause, int signal, int exit_co
     case shm::Death::HostLost:
       return "died: the session that it lived in has ended (its host was killed, or its node)";
     default:
-      return "died: its process " + std::to_string(pid) + " " +
+      return "died: its " + describe_process(memory, pid) + " " +
              describe_end(cause, signal, exit_code);
   }
 }
 
 void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
-                   std::uint64_t function, const std::string& task_name) {
+                   std::uint64_t function, const std::string& task) {
   const auto code = static_cast<ErrorCode>(error.code);
   // A dependent has a copy of its argument's error, which names the function that it is of.
   const auto origin = [&] {
     const detail::FunctionInfo* of = find_function(error.detail);
-    return of && error.detail != function ? std::string(of->name) : task_name;
+    return of && error.detail != function ? std::string(of->name) : task;
   };
   // What the daemon noted of the death; of a task's crash it notes the function instead.
   const auto cause = shm::DeathCause::unpack(code == ErrorCode::kWorkerCrashed ? 0 : error.detail);
   const auto how = [&] { return describe_end(cause, error.signal, error.exit_code); };
   if (code == ErrorCode::kWorkerCrashed) {
     throw WorkerCrashedError(
-        "the worker (process " + std::to_string(error.pid) + ") that ran task " + origin() + " " +
+        "the worker (" + describe_process(memory, error.pid) + ") that ran task " + origin() + " " +
             how() + "; " + describe_attempts(error.attempts) +
             ". Its output is in the session's logs; TaskOptions.max_retries sets how often a task "
             "is tried again",
         error.signal, error.exit_code);
   }
   if (code == ErrorCode::kOutOfMemory && cause.death == shm::Death::OutOfMemory) {
-    throw OutOfMemoryError("task " + task_name + " ran out of memory: its worker (process " +
-                           std::to_string(error.pid) + ") " + how() + "; " +
+    throw OutOfMemoryError("task " + task + " ran out of memory: its worker (" +
+                           describe_process(memory, error.pid) + ") " + how() + "; " +
                            describe_attempts(error.attempts) +
                            ". TaskOptions.memory lets fewer such tasks run at a time, and so does "
                            "a smaller Config.num_cpus");
@@ -314,15 +319,16 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
     std::string what = "actor " + std::string(cls.name) + " ";
     if (cls.given_name[0]) what += "\"" + std::string(cls.given_name) + "\" ";
+    what += "(id " + hex(cls.creation.load()) + ") ";
     const bool with_group = cause.death == shm::Death::GroupRemoved;
-    what += describe_death(cause, error.signal, error.exit_code, error.pid);
+    what += describe_death(memory, cause, error.signal, error.exit_code, error.pid);
     if (with_group) what += ": " + describe_group(cls) + " was removed";
     const bool meant = cause.death == shm::Death::Left || cause.death == shm::Death::Killed ||
                        cause.death == shm::Death::OutOfScope || with_group;
     what += code == ErrorCode::kActorDied
-                ? "; the call " + task_name + " has no result" +
+                ? "; the call " + task + " has no result" +
                       (meant ? "" : ". ActorOptions.max_restarts lets an actor start again")
-                : "; it is started again, and the call " + task_name +
+                : "; it is started again, and the call " + task +
                       " may or may not have run (max_task_retries repeats such calls)";
     throw_by_code(code, what);
   }
@@ -336,28 +342,30 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
   }
   if (code == ErrorCode::kFunctionNotFound) {
     throw FunctionNotFoundError("the worker's program has no function with the key " +
-                                hex(error.detail) + " (task " + task_name +
+                                hex(error.detail) + " (task " + task +
                                 "); the workers run another build than the caller");
   }
   if (code == ErrorCode::kTaskCancelled && error.detail != 0) {
-    throw TaskCancelledError("task " + origin() + " was cancelled, and task " + task_name +
+    throw TaskCancelledError("task " + origin() + " was cancelled, and task " + task +
                              " needs its value");
   }
   if (code == ErrorCode::kDeadlineExceeded) {
     throw DeadlineExceededError("task " + origin() + " had not ended by its deadline, and task " +
-                                task_name + " needs its value");
+                                task + " needs its value");
   }
   if (code == ErrorCode::kActorDeadlock) {
     throw ActorDeadlockError("a call can never run, since calls wait for each other: " +
                              describe_circle(memory, error.detail) +
                              ". Let a method return the Ref instead of getting it");
   }
-  throw_by_code(code, "task " + task_name + " failed");
+  throw_by_code(code, "task " + task + " failed");
 }
 
 void throw_node_died() {
-  throw NodeDiedError(
-      "the node daemon has ended; its tasks, actors and objects are lost. Start a new session");
+  Process* const process = current_process();  // none while it joins
+  throw NodeDiedError("the daemon of the node " +
+                      (process ? hex(process->memory().header().node) + " " : std::string()) +
+                      "has ended; its tasks, actors and objects are lost. Start a new session");
 }
 
 }  // namespace runtime
@@ -365,8 +373,8 @@ void throw_node_died() {
 TaskError::TaskError(Origin origin, std::exception_ptr cause)
     : Error("task " + origin.task_name + " (id " + origin.task_id + ", attempt " +
                 std::to_string(origin.attempt + 1) + ", process " +
-                std::to_string(origin.process_id) + ") threw " + origin.type_name + ": " +
-                origin.message,
+                std::to_string(origin.process_id) + " of node " + origin.node_id + ") threw " +
+                origin.type_name + ": " + origin.message,
             ErrorCode::kTaskError),
       origin_(std::make_shared<const Origin>(std::move(origin))),
       cause_(std::move(cause)) {}

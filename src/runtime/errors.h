@@ -22,6 +22,7 @@ struct ErrorValue {
   std::string task_id;
   std::uint32_t attempt = 0;
   std::uint32_t process_id = 0;
+  std::string node_id;
   std::int32_t signal = 0;
   std::int32_t exit_code = 0;
 };
@@ -32,15 +33,17 @@ ErrorValue value_of(const Error& error);
 // Describes the exception being handled; the task's fields are left for the caller.
 ErrorValue describe_current_exception();
 
-// Throws the error of a failed record, which is of `function`.
+// Throws the error of a failed record, which is of `function`; `task`: its name and id.
 [[noreturn]] void throw_error(const ErrorValue& error);
 [[noreturn]] void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
-                                std::uint64_t function, const std::string& task_name);
+                                std::uint64_t function, const std::string& task);
 [[noreturn]] void throw_node_died();
 
+// "process 4711 of node 0f42c8a97be31d56"
+std::string describe_process(const shm::Memory& memory, std::uint32_t pid);
 // Why an actor is dead: "was killed by mobula::kill".
-std::string describe_death(const shm::DeathCause& cause, int signal, int exit_code,
-                           std::uint32_t pid);
+std::string describe_death(const shm::Memory& memory, const shm::DeathCause& cause, int signal,
+                           int exit_code, std::uint32_t pid);
 // "SIGSEGV (segmentation fault)"
 std::string describe_signal(int signal);
 std::string hex(std::uint64_t a);

@@ -249,6 +249,11 @@ std::string task_name(Process& process, shm::Record& record) {
   }
 }
 
+std::string describe_task(Process& process, shm::Record& record) {
+  return task_name(process, record) + " (id " + TaskIdentity{record.parent, record.index}.text() +
+         ")";
+}
+
 }  // namespace runtime
 
 namespace detail {
@@ -403,8 +408,8 @@ void conclude(Frame& frame, const Body& body) {
     frame.transfers.give_up(frame.ledger);
     ErrorValue error;
     error.code = static_cast<std::uint32_t>(failed.code);
-    error.message =
-        "task " + task_name(process, record) + " failed: " + failed.what + ": " + failed.message;
+    error.message = "task " + describe_task(process, record) + " failed: " + failed.what + ": " +
+                    failed.message;
     place_error(process, record, error);
   } catch (const ErrorFromElsewhere& elsewhere) {
     frame.transfers.give_up(frame.ledger);
@@ -422,6 +427,7 @@ void conclude(Frame& frame, const Body& body) {
       error.task_id = frame.identity.text();
       error.attempt = frame.attempt;
       error.process_id = static_cast<std::uint32_t>(::getpid());
+      error.node_id = hex(process.memory().header().node);
       place_error(process, record, error);
     }
   }
@@ -580,7 +586,7 @@ void fail_deadlocked_call(Ledger& ledger, shm::Record& record, shm::Address addr
   fail_unclaimed(ledger, record, address, [&] {
     ErrorValue error;
     error.code = static_cast<std::uint32_t>(ErrorCode::kActorDeadlock);
-    error.message = "the call " + task_name(process, record) +
+    error.message = "the call " + describe_task(process, record) +
                     " can never run: its actor is at work, and what it does waits for the call. "
                     "Let a method return the Ref instead of getting it";
     place_error(process, record, error);
@@ -590,12 +596,13 @@ void fail_deadlocked_call(Ledger& ledger, shm::Record& record, shm::Address addr
 void throw_failure(Process& process, shm::Record& record) {
   const std::uint64_t state = record.state.load(std::memory_order_relaxed);
   if (state & shm::word::kLate)
-    throw DeadlineExceededError("task " + task_name(process, record) +
+    throw DeadlineExceededError("task " + describe_task(process, record) +
                                 " had not ended by its deadline");
   if (state & shm::word::kCancelled)
-    throw TaskCancelledError("task " + task_name(process, record) + " was cancelled");
+    throw TaskCancelledError("task " + describe_task(process, record) + " was cancelled");
   if (record.result_kind == shm::ResultKind::ErrorCode) {
-    throw_compact(process.memory(), record.error(), record.function, task_name(process, record));
+    throw_compact(process.memory(), record.error(), record.function,
+                  describe_task(process, record));
   }
   const ValueBytes bytes = result_bytes(process, record);
   Reader reader(bytes.data, bytes.size);

@@ -118,6 +118,7 @@ void fail_deadlocked_call(Ledger& ledger, shm::Record& record, shm::Address addr
 
 // Name of a task for messages, from the record alone.
 std::string task_name(Process& process, shm::Record& record);
+std::string describe_task(Process& process, shm::Record& record);  // "fit (id 5be2..)"
 
 // Throws the error of a failed record.
 [[noreturn]] void throw_failure(Process& process, shm::Record& record);

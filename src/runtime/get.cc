@@ -227,7 +227,7 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   if (timeout && *timeout < Duration::zero())
     throw Error("the timeout of get is negative; 0 only looks, none waits for ever");
   if (!arrives(process, record, ref, timeout)) {
-    throw GetTimeoutError("the result of task " + runtime::task_name(process, record) +
+    throw GetTimeoutError("the result of task " + runtime::describe_task(process, record) +
                           " was not there in time");
   }
   if (shm::word::state(record.state.load(std::memory_order_acquire)) == shm::State::Failed)

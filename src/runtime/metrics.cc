@@ -1,8 +1,9 @@
-#include "mobula/metrics.h"
+#include "runtime/metrics.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <functional>
 #include <mutex>
 #include <utility>
@@ -10,7 +11,6 @@
 #include "mobula/codec.h"
 #include "mobula/error.h"
 #include "runtime/process.h"
-#include "wire/local_protocol.h"
 
 namespace mobula {
 namespace detail {
@@ -199,17 +199,13 @@ void Histogram::observe(double value) const {
 
 std::vector<MetricSample> metrics() {
   runtime::Process& process = runtime::require_process();
-  std::string bytes;
-  for (;;) {
+  return runtime::read_metrics([&](std::uint64_t begin) {
     wire::Message message;
     message.kind = wire::Kind::ReadMetrics;
-    message.c = bytes.size();
+    message.c = begin;
     process.daemon().demand(message);
-    bytes += message.text_view();
-    if (bytes.size() >= message.d || message.text_size == 0) break;
-  }
-  Reader reader(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
-  return decode<std::vector<MetricSample>>(reader);
+    return message;
+  });
 }
 
 std::string metrics_text() { return to_prometheus(metrics()); }
@@ -246,6 +242,26 @@ std::string labels(const MetricTags& tags, const std::string& le = {}) {
   return text.empty() ? text : text + "}";
 }
 
+// "200 values, mean 66.5, p50 <= 100, p99 > 100"
+std::string describe_histogram(const MetricSample& sample) {
+  std::uint64_t count = 0;
+  for (const std::uint64_t in : sample.counts) count += in;
+  if (count == 0) return "no values";
+  char mean[40];
+  std::snprintf(mean, sizeof mean, "%.6g", sample.value / static_cast<double>(count));
+  const auto reach = [&](double part) -> std::string {
+    std::uint64_t below = 0;
+    for (std::size_t i = 0; i < sample.bounds.size(); ++i) {
+      below += sample.counts[i];
+      if (static_cast<double>(below) >= part * static_cast<double>(count))
+        return "<= " + number(sample.bounds[i]);
+    }
+    return "> " + number(sample.bounds.back());
+  };
+  return std::to_string(count) + (count == 1 ? " value" : " values") + ", mean " + mean + ", p50 " +
+         reach(0.5) + ", p99 " + reach(0.99);
+}
+
 void add_histogram(std::string& text, const MetricSample& sample) {
   std::uint64_t count = 0;
   for (std::size_t i = 0; i < sample.counts.size(); ++i) {
@@ -275,6 +291,22 @@ std::string to_prometheus(const std::vector<MetricSample>& samples) {
     } else {
       text += sample.name + labels(sample.tags) + " " + number(sample.value) + "\n";
     }
+  }
+  return text;
+}
+
+std::string to_table(const std::vector<MetricSample>& samples) {
+  std::size_t width = 0;
+  for (const MetricSample& sample : samples)
+    width = std::max(width, sample.name.size() + labels(sample.tags).size());
+  std::string text;
+  for (const MetricSample& sample : samples) {
+    std::string name = sample.name + labels(sample.tags);
+    name.resize(width, ' ');
+    text +=
+        name + "  " +
+        (sample.kind == MetricKind::Histogram ? describe_histogram(sample) : number(sample.value)) +
+        "\n";
   }
   return text;
 }

@@ -381,7 +381,7 @@ std::string Process::placement_of(const Scheduling& scheduling) const {
     return std::to_string(in->group_id) + " " + std::to_string(in->bundle_index);
   }
   if (const auto* affinity = std::get_if<NodeAffinity>(&scheduling);
-      affinity && !affinity->soft && affinity->node_id != hex(session_)) {
+      affinity && !affinity->soft && affinity->node_id != hex(memory_->header().node)) {
     throw UnschedulableError("there is no node \"" + affinity->node_id +
                              "\" to run on (NodeAffinity); mobula::nodes() lists those that are "
                              "there, and NodeAffinity.soft lets it run elsewhere");

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "mobula/error.h"
+#include "mobula/metrics.h"
 #include "runtime/cancelling.h"
 #include "runtime/errors.h"
 #include "runtime/execution.h"
@@ -46,6 +47,7 @@ std::mutex session_mutex;
 std::unique_ptr<Process> session_process;
 pid_t node_pid = 0;  // of a node of our own
 std::string node_directory;
+bool shows_metrics = false;
 
 constexpr std::uint64_t kStoreMin = 16 << 20;
 constexpr std::uint64_t kMemoryLimitMin = 64 << 20;
@@ -262,14 +264,19 @@ std::map<std::string, double> ask_resources(std::uint32_t which) {
 
 namespace {
 
+// What the environment says, or if it says nothing, the program.
+bool asked_for(const char* variable, bool otherwise) {
+  const char* const text = ::getenv(variable);
+  return text && *text ? std::string_view(text) != "0" : otherwise;
+}
+
 // `address`: of the node to join; empty: it gets one of its own.
 void begin_session(int argc, char** argv, Config config, const std::string& address) {
   const std::lock_guard lock(session_mutex);
   if (session_process)
     throw Error(
         "a Mobula session is running in this process already; shut it down before the next one");
-  if (const char* local = ::getenv("MOBULA_LOCAL_MODE"); local && *local)
-    config.local_mode = std::string_view(local) != "0";
+  config.local_mode = asked_for("MOBULA_LOCAL_MODE", config.local_mode);
   check_memory_limits(config);
   runtime::configure_log(config.log_level, config.log_format);
   const bool joins = !address.empty() && !config.local_mode;
@@ -318,6 +325,7 @@ void begin_session(int argc, char** argv, Config config, const std::string& addr
     throw;
   }
   if (config.local_mode) session_process->run_locally(config.local_threads);
+  shows_metrics = asked_for("MOBULA_SHOW_METRICS", config.show_metrics);
   runtime::set_current_process(session_process.get());
 }
 
@@ -346,6 +354,10 @@ void shutdown() noexcept {
   if (LocalMode* local = session_process->local()) local->end();
   try {
     ::fflush(stdout);
+    if (shows_metrics) {
+      const std::string table = to_table(metrics());
+      ::fprintf(stderr, "mobula: the metrics of this session\n%s", table.c_str());
+    }
     wire::Message leave;
     leave.kind = wire::Kind::Leave;
     session_process->leave();
@@ -375,7 +387,8 @@ std::map<std::string, double> cluster_resources() { return ask_resources(0); }
 std::map<std::string, double> available_resources() { return ask_resources(1); }
 
 std::vector<NodeInfo> nodes() {
-  return {NodeInfo{runtime::hex(runtime::require_process().session()), true, cluster_resources()}};
+  return {NodeInfo{runtime::hex(runtime::require_process().memory().header().node), true,
+                   cluster_resources()}};
 }
 
 bool TaskInfo::should_cancel() const {
@@ -392,7 +405,7 @@ TaskInfo this_task() {
   Process& process = runtime::require_process();
   TaskInfo info;
   info.job_id = runtime::hex(process.session());
-  info.node_id = info.job_id;
+  info.node_id = runtime::hex(process.memory().header().node);
   runtime::Frame* frame = runtime::current_frame();
   if (!frame) {
     info.task_id = std::string(16, '0') + info.job_id;

@@ -159,8 +159,8 @@ bool take_item(StreamAddress address, std::uint64_t session, std::optional<Durat
         there, timeout);
   }
   if (!is_there) {
-    throw GetTimeoutError("no item of the stream of task " + runtime::task_name(process, producer) +
-                          " came in time");
+    throw GetTimeoutError("no item of the stream of task " +
+                          runtime::describe_task(process, producer) + " came in time");
   }
   if (!taken) {
     const std::uint64_t state = producer.state.load(std::memory_order_acquire);

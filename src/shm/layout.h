@@ -66,6 +66,7 @@ struct ControlHeader {
   std::uint64_t
       layout_hash;  // of this header's sizes; a process that computes another one does not join
   std::uint64_t session;  // random, not zero: a ref of another session is told by it
+  std::uint64_t node;  // that it is on, random; its own one has the session's number
   std::uint64_t object_capacity;  // bytes of object memory
   std::uint32_t daemon_pid;
   std::uint32_t cores;  // that the node's processes may run on at once

@@ -68,7 +68,7 @@ enum class Kind : std::uint32_t {
   OpenMetric,  // a MetricKind or kProgress, text: the encoded MetricSample -> c heap offset of
   // cells
   ReadMetrics,  // c offset -> text: from there on, of the encoded samples as they were when the
-  // process asked for offset 0; d their size
+  // process or tool asked for offset 0; d their size
   Leave,  // the driver ends the session -> after everything else of it is gone
   // daemon -> zygote: with the new worker's socket, stdout and stderr
   Fork,  // a process, b role, text: its environment (runtime/environment.h)
@@ -77,8 +77,8 @@ enum class Kind : std::uint32_t {
   Exited,  // b pid, c wait status
   ZygoteReady,  // with a file of its functions: key and name, in turn
   // Among the daemons of a node that stays. A session's, first of all:
-  Enrol,  // c bytes of object memory, or 0; b the driver's pid -> c bytes, fields: the node's
-  // resources, its folder
+  Enrol,  // c bytes of object memory, or 0; b the driver's pid -> c bytes, d the node's
+  // id, fields: its resources, its folder
   Claim,  // c number of the newest Share, text: four lists of amounts, a 0 after each
   Share,  // the node -> a session: c number, text: what it may use
   Drain,  // the node -> a session, a tool -> the node: c ms for running tasks; then all ends
