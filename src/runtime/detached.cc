@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <mutex>
 #include <stdexcept>
@@ -161,15 +160,8 @@ ActorAddress proxy_of(Process& process, const Found& found, std::string_view nam
 
 // ---- The surroundings in which an actor's host is to begin: those of this process.
 
-std::vector<std::string> own_arguments() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  const std::string all((std::istreambuf_iterator<char>(file)), {});
-  const wire::Fields fields = wire::split(all);
-  return {fields.begin(), fields.end()};
-}
-
 int surroundings_file(std::uint32_t* argument_count) {
-  std::vector<std::string> strings = own_arguments();
+  std::vector<std::string> strings = detail::own_arguments();
   *argument_count = static_cast<std::uint32_t>(strings.size());
   strings.push_back(std::filesystem::current_path().string());
   for (char** entry = environ; *entry; ++entry) strings.emplace_back(*entry);

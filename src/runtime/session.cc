@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -260,10 +261,6 @@ std::map<std::string, double> ask_resources(std::uint32_t which) {
   return wire::parse_amounts(message.text_view());
 }
 
-}  // namespace
-
-namespace {
-
 // What the environment says, or if it says nothing, the program.
 bool asked_for(const char* variable, bool otherwise) {
   const char* const text = ::getenv(variable);
@@ -427,4 +424,14 @@ TaskInfo this_task() {
   return info;
 }
 
+namespace detail {
+
+std::vector<std::string> own_arguments() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> arguments;
+  for (std::string one; std::getline(file, one, '\0');) arguments.push_back(one);
+  return arguments;
+}
+
+}  // namespace detail
 }  // namespace mobula

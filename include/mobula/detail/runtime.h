@@ -47,6 +47,8 @@ constexpr std::uint64_t hash_text(std::string_view text, std::uint64_t hash = 0x
 FunctionInfo register_function(const char* identity, const char* file, std::string_view name,
                                Invoke invoke);
 
+std::vector<std::string> own_arguments();  // of this program's start, its name first
+
 // ---- Lifetimes.
 
 // All that a Ref<T> consists of, whatever T: an array of refs is read as an array of these. Who

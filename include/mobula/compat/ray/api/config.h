@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
-#include <fstream>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -274,15 +273,6 @@ inline std::optional<std::string> flag(const std::vector<std::string>& arguments
   return std::nullopt;
 }
 
-// This program's own: workers are started with the same. What Init() is given may lack what a
-// library of flags has taken out.
-inline std::vector<std::string> own_arguments() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::vector<std::string> arguments;
-  for (std::string one; std::getline(file, one, '\0');) arguments.push_back(one);
-  return arguments;
-}
-
 inline std::string joined(const std::vector<std::string>& parts) {
   std::string text;
   for (const std::string& part : parts) text += (text.empty() ? "" : ":") + part;
@@ -295,7 +285,9 @@ inline std::string joined(const std::vector<std::string>& parts) {
 // nothing in a program that is initialized.
 inline void Init(const RayConfig& config, int argc, char** argv) {
   if (mobula::is_initialized()) return;
-  std::vector<std::string> arguments = internal::own_arguments();
+  // Workers are started with the same. What Init() is given may lack what a library of flags has
+  // taken out.
+  std::vector<std::string> arguments = mobula::detail::own_arguments();
   std::vector<std::string> given = arguments;
   if (argv) given.assign(argv, std::find(argv, argv + argc, nullptr));
   mobula::Config settings;
