@@ -45,9 +45,8 @@ class Metric {
 
 // All of these throw Error when they are made: a name is letters, digits, "_" and ":", up to 100,
 // not beginning with a digit or "mobula_"; there are at most 8 tags, whose keys are letters, digits
-// and
-// "_", up to 50, and whose values have up to 100 bytes; the description has up to 500; one name is
-// of one kind. If there is no session then, the kind is compared at the first use, which throws.
+// and "_", up to 50, and whose values have up to 100 bytes; the description has up to 500; one name
+// is of one kind. If there is no session then, the kind is compared at the first use, which throws.
 
 // Counts what happens; only grows.
 class Counter {

@@ -13,8 +13,7 @@
 // - Everything else (GPUs, memory, the user's own) stays with who uses it, then goes to the oldest
 //   job that wants it.
 // - What nobody wants lies with the jobs that may want it next, so that they need not ask: CPUs
-// with
-//   who has fewest, the rest with the oldest job.
+//   with who has fewest, the rest with the oldest job.
 //
 // Wants rise at once and fall after kSteady: between two bursts of a job nothing moves.
 //

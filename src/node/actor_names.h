@@ -5,22 +5,15 @@
 // knows who lives.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <string>
+
+#include "core/actor_name.h"
 
 namespace mobula::node {
 
-struct ActorName {
-  std::string namespace_;
-  std::string name;
-  friend auto operator<=>(const ActorName&, const ActorName&) = default;
-
-  // For messages: "a" in the namespace "b"
-  std::string quoted() const { return "\"" + name + "\" in the namespace \"" + namespace_ + "\""; }
-};
+using core::ActorName;
 
 class ActorNames {
  public:

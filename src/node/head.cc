@@ -143,7 +143,7 @@ void Head::look() {
     ::close(socket);
   }
   if (const auto change = shares_.next_change(); change && *change <= now()) apply(core::Tick{});
-  hosts_->look(moment);
+  hosts_->look();
   if (!kill_at_ || moment < *kill_at_) return;
   hosts_->kill_all();
   // Our own children, not waited for yet: the numbers are still theirs.

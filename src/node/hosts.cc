@@ -17,9 +17,6 @@
 namespace mobula::node {
 namespace {
 
-constexpr std::size_t kHostsMax = 1024;
-constexpr std::size_t kWaitingMax = 256;  // questions
-constexpr std::chrono::seconds kToGetReady(60);  // its program may do much before its Session
 constexpr std::uint64_t kSurroundingsMax = 16 << 20;  // bytes of arguments and environment
 
 void answer(int socket, wire::Message& message) {
@@ -33,6 +30,18 @@ void answer(int socket, wire::Status status, std::string_view text) {
   wire::Message message;
   refuse(message, status, text);
   answer(socket, message);
+}
+
+wire::Status status_of(const core::TellNone& told) {
+  switch (told.reason) {
+    case core::NoHost::Exists: return wire::Status::Exists;
+    case core::NoHost::NotFound: return wire::Status::NotFound;
+    case core::NoHost::Later: return wire::Status::Later;
+    case core::NoHost::Limit: return wire::Status::Limit;
+    case core::NoHost::NotStarted: return wire::Status::Invalid;
+    case core::NoHost::Failed: return static_cast<wire::Status>(told.code);
+  }
+  return wire::Status::Invalid;
 }
 
 // In the child: becomes the creator's program, as the creator was begun.
@@ -74,10 +83,10 @@ void answer(int socket, wire::Status status, std::string_view text) {
 }  // namespace
 
 Hosts::~Hosts() {
-  for (auto& [number, host] : hosts_) {
-    ::close(host.line);
-    for (const Waiting& one : host.waiting) ::close(one.socket);
+  for (const auto& [id, process] : processes_) {
+    if (process.line >= 0) ::close(process.line);
   }
+  for (const core::AskerId asker : table_.askers()) ::close(asker.value);
 }
 
 bool Hosts::answers(wire::Kind kind) {
@@ -86,45 +95,61 @@ bool Hosts::answers(wire::Kind kind) {
 }
 
 void Hosts::serve(int socket, wire::Message& message, std::uint64_t object_memory) {
+  const wire::Fields fields = wire::split(message.text_view());
   switch (message.kind) {
     case wire::Kind::OpenHost: open(socket, message, object_memory); break;
-    case wire::Kind::FindHost: find(socket, message); break;
+    case wire::Kind::FindHost:
+      tell(core::HostAskedFor{
+          {socket}, {std::string(wire::field(fields, 0)), std::string(wire::field(fields, 1))}});
+      break;
     case wire::Kind::ListHosts: list(socket, message); break;
     default: kill(socket, message);
   }
   message.close_descriptors();
 }
 
+void Hosts::refuse_all_new() { tell(core::NoMoreHosts{}); }
+
+void Hosts::tell(const core::HostEvent& event) { carry_out(table_.step(event, now())); }
+
+void Hosts::carry_out(const std::vector<core::HostOrder>& orders) {
+  for (const core::HostOrder& order : orders) {
+    if (const auto* found = std::get_if<core::TellFound>(&order)) {
+      wire::Message message;
+      message.c = found->host.value;
+      message.set_text(found->folder + '\0' + found->about);
+      answer(found->asker.value, message);
+    } else if (const auto* none = std::get_if<core::TellNone>(&order)) {
+      answer(none->asker.value, status_of(*none), none->why);
+    } else if (const auto* kill = std::get_if<core::KillHost>(&order)) {
+      ::kill(processes_.at(kill->host).pid, SIGKILL);  // our own child, not waited for yet
+    }
+  }
+}
+
 // ---- Questions.
 
-void Hosts::open(int socket, wire::Message& message, std::uint64_t object_memory) {
+void Hosts::open(int socket, const wire::Message& message, std::uint64_t object_memory) {
   const std::string text(message.text_view());
   const wire::Fields fields = wire::split(text);
-  Host host;
-  host.name = {std::string(wire::field(fields, 0)), std::string(wire::field(fields, 1))};
-  host.about = std::string(wire::rest(text, 2));
-  if (host.name.name.empty() || message.descriptor_count != 3)
+  core::HostWanted wanted;
+  wanted.asker = {socket};
+  wanted.name = {std::string(wire::field(fields, 0)), std::string(wire::field(fields, 1))};
+  wanted.about = std::string(wire::rest(text, 2));
+  if (wanted.name.name.empty() || message.descriptor_count != 3)
     return answer(socket, wire::Status::Invalid, "that is no order for a detached actor");
-  if (ending_) return answer(socket, wire::Status::Invalid, "the node is ending");
-  if (names_.contains(host.name)) {
-    return answer(socket, wire::Status::Exists,
-                  "there is a detached actor " + host.name.quoted() +
-                      " already; mobula::get_actor gives its handle, and so does "
-                      "ActorOptions.get_if_exists");
+  const std::vector<core::HostOrder> orders = table_.step(wanted, now());
+  for (const core::HostOrder& order : orders) {
+    const auto* const begin = std::get_if<core::StartHost>(&order);
+    if (!begin) continue;
+    if (const std::string problem = start(begin->host, message, object_memory); !problem.empty())
+      return tell(core::HostNotStarted{begin->host, problem});
   }
-  if (hosts_.size() >= kHostsMax)
-    return answer(socket, wire::Status::Limit, "the node has 1024 detached actors, its most");
-  const std::uint32_t number = ++last_;
-  if (const std::string problem = start(number, host, message, object_memory); !problem.empty())
-    return answer(socket, wire::Status::Invalid, "cannot start a detached actor: " + problem);
-  names_[host.name] = number;
-  watch_(host.line, number);
-  hosts_[number] = std::move(host);
-  wait_for(number, {socket, true});
+  carry_out(orders);
 }
 
 // Empty, or what is wrong.
-std::string Hosts::start(std::uint32_t number, Host& host, const wire::Message& message,
+std::string Hosts::start(core::HostId id, const wire::Message& message,
                          std::uint64_t object_memory) {
   wire::ParcelBytes surroundings;
   const int copy = ::fcntl(message.descriptors[1], F_DUPFD_CLOEXEC, 0);
@@ -136,78 +161,42 @@ std::string Hosts::start(std::uint32_t number, Host& host, const wire::Message& 
   int line[2];
   if (!wire::make_pair(line)) return ::strerror(errno);
   const pid_t head = ::getpid();
-  host.pid = ::fork();
-  if (host.pid == 0) become(message.descriptors[0], strings, message.a, line[1], head);
+  const pid_t pid = ::fork();
+  if (pid == 0) become(message.descriptors[0], strings, message.a, line[1], head);
   const int problem = errno;
   ::close(line[1]);
-  if (host.pid < 0) {
+  if (pid < 0) {
     ::close(line[0]);
     return ::strerror(problem);
   }
   ::fcntl(line[0], F_SETFL, ::fcntl(line[0], F_GETFL) | O_NONBLOCK);
-  host.line = line[0];
-  host.begun = Clock::now();
+  processes_[id] = {pid, line[0]};
+  watch_(line[0], id.value);
   wire::Message order;
   order.kind = wire::Kind::HostOrder;
-  order.c = number;
+  order.c = id.value;
   order.d = message.d != 0 ? message.d : object_memory;
   order.set_text(folder_);
   order.descriptor_count = 1;
   order.descriptors[0] = message.descriptors[2];
-  wire::send(host.line, order);
+  wire::send(line[0], order);
   return {};
 }
 
-void Hosts::find(int socket, const wire::Message& message) {
-  const wire::Fields fields = wire::split(message.text_view());
-  const ActorName name{std::string(wire::field(fields, 0)), std::string(wire::field(fields, 1))};
-  const auto known = names_.find(name);
-  if (known == names_.end()) {
-    return answer(socket, wire::Status::NotFound,
-                  "there is no actor " + name.quoted() + ": none was created, or it is dead");
-  }
-  wait_for(known->second, {socket, false});
-}
-
-void Hosts::wait_for(std::uint32_t number, Waiting waiting) {
-  if (waiting_ >= kWaitingMax)
-    return answer(waiting.socket, wire::Status::Limit,
-                  "too many wait for detached actors that are being started");
-  ++waiting_;
-  hosts_.at(number).waiting.push_back(waiting);
-  tell_waiting(number);
-}
-
-void Hosts::tell_waiting(std::uint32_t number) {
-  Host& host = hosts_.at(number);
-  if (!host.ready) return;
-  wire::Message message;
-  message.c = number;
-  message.set_text(host.folder + '\0' + host.about);
-  for (const Waiting& one : host.waiting) answer(one.socket, message);
-  waiting_ -= host.waiting.size();
-  host.waiting.clear();
-}
-
-void Hosts::fail_waiting(Host& host, wire::Status status, const std::string& why) {
-  for (const Waiting& one : host.waiting)
-    answer(one.socket, one.creator ? status : wire::Status::Later, why);
-  waiting_ -= host.waiting.size();
-  host.waiting.clear();
-}
-
-void Hosts::list(int socket, wire::Message& message) {
+void Hosts::list(int socket, const wire::Message& message) {
   const std::string text(message.text_view());
   const wire::Fields fields = wire::split(text);
   const bool everywhere = message.a == 1;
   const std::string_view own = wire::field(fields, 0);
-  const ActorName last{std::string(wire::field(fields, 1)), std::string(wire::field(fields, 2))};
+  const core::ActorName last{std::string(wire::field(fields, 1)),
+                             std::string(wire::field(fields, 2))};
   std::vector<std::string> found;
   std::size_t size = 0;
   wire::Message list;
-  for (auto it = names_.upper_bound(last); it != names_.end(); ++it) {
-    const ActorName& name = it->first;
-    if ((!everywhere && name.namespace_ != own) || !hosts_.at(it->second).ready) continue;
+  const auto& names = table_.names();
+  for (auto it = names.upper_bound(last); it != names.end(); ++it) {
+    const core::ActorName& name = it->first;
+    if ((!everywhere && name.namespace_ != own) || !table_.is_ready(it->second)) continue;
     size += name.namespace_.size() + name.name.size() + 2;
     if (size > wire::kTextMax) {
       list.a = 1;
@@ -221,8 +210,9 @@ void Hosts::list(int socket, wire::Message& message) {
 }
 
 void Hosts::kill(int socket, const wire::Message& message) {
-  const auto found = hosts_.find(static_cast<std::uint32_t>(message.c));
-  if (found == hosts_.end())
+  const core::HostId id{static_cast<std::uint32_t>(message.c)};
+  const auto found = processes_.find(id);
+  if (found == processes_.end())
     return answer(socket, wire::Status::NotFound, "there is no such detached actor");
   wire::Message order;
   order.kind = wire::Kind::EndActor;
@@ -230,91 +220,68 @@ void Hosts::kill(int socket, const wire::Message& message) {
   // One that does not read has nothing to save.
   if (!wire::send(found->second.line, order) && message.a == 0)
     ::kill(found->second.pid, SIGKILL);  // our own child, not waited for yet
-  if (message.a == 0) free_name(found->first, found->second);
+  if (message.a == 0) tell(core::HostOver{id});
   answer(socket, wire::Status::Ok, {});
-}
-
-void Hosts::free_name(std::uint32_t number, const Host& host) {
-  const auto known = names_.find(host.name);
-  if (known != names_.end() && known->second == number) names_.erase(known);
 }
 
 // ---- What hosts say, and their ends.
 
 bool Hosts::hear(std::uint32_t number) {
-  const auto found = hosts_.find(number);
-  if (found == hosts_.end() || found->second.line < 0) return false;
-  Host& host = found->second;
+  const core::HostId id{number};
+  const auto found = processes_.find(id);
+  if (found == processes_.end() || found->second.line < 0) return false;
   wire::Message message;
-  switch (wire::receive(host.line, message)) {
+  switch (wire::receive(found->second.line, message)) {
     case wire::Received::Nothing: return false;
     case wire::Received::Closed:  // it ends: we hear of it as of a child
-      ::close(host.line);
-      host.line = -1;
+      ::close(found->second.line);
+      found->second.line = -1;
       return false;
     case wire::Received::Message: break;
   }
   message.close_descriptors();
   const std::string text(message.text_view());
   if (message.kind == wire::Kind::HostReady) {
-    host.ready = true;
-    host.folder = text;
-    tell_waiting(number);
+    tell(core::HostReady{id, text});
   } else if (message.kind == wire::Kind::HostFailed) {
-    free_name(number, host);
-    fail_waiting(host, message.status, text);
+    tell(core::HostFailed{id, static_cast<std::uint32_t>(message.status), text});
   } else if (message.kind == wire::Kind::HostOver) {
-    free_name(number, host);
+    tell(core::HostOver{id});
   }
   return true;
 }
 
-bool Hosts::has_ended(pid_t pid, int status) {
-  const auto found =
-      std::find_if(hosts_.begin(), hosts_.end(), [&](auto& one) { return one.second.pid == pid; });
-  if (found == hosts_.end()) return false;
-  while (hear(found->first)) {  // what it has said last
+void Hosts::has_ended(pid_t pid, int status) {
+  const auto found = std::find_if(processes_.begin(), processes_.end(),
+                                  [&](auto& one) { return one.second.pid == pid; });
+  if (found == processes_.end()) return;
+  const core::HostId id = found->first;
+  while (hear(id.value)) {  // what it has said last
   }
-  Host& host = found->second;
-  const std::string how = WIFSIGNALED(status)
-                              ? "was killed by signal " + std::to_string(WTERMSIG(status))
-                              : "ended with code " + std::to_string(WEXITSTATUS(status));
-  free_name(found->first, host);
-  fail_waiting(host, wire::Status::Invalid,
-               "the process of the detached actor " + host.name.quoted() + " " + how +
-                   " before it came to its Session; its output is the node's");
-  if (host.line >= 0) ::close(host.line);
-  hosts_.erase(found);
-  return true;
+  tell(core::HostEnded{id, WIFSIGNALED(status)
+                               ? "was killed by signal " + std::to_string(WTERMSIG(status))
+                               : "ended with code " + std::to_string(WEXITSTATUS(status))});
+  if (found->second.line >= 0) ::close(found->second.line);
+  processes_.erase(found);
 }
 
 std::optional<Hosts::Clock::time_point> Hosts::next_look() const {
-  std::optional<Clock::time_point> next;
-  for (const auto& [number, host] : hosts_) {
-    if (!host.ready)
-      next = std::min(next.value_or(host.begun + kToGetReady), host.begun + kToGetReady);
-  }
-  return next;
+  const auto change = table_.next_change();
+  if (!change) return {};
+  return begin_ + std::chrono::duration_cast<Clock::duration>(*change);
 }
 
-void Hosts::look(Clock::time_point now) {
-  for (auto& [number, host] : hosts_) {
-    if (host.ready || now < host.begun + kToGetReady) continue;
-    fail_waiting(host, wire::Status::Invalid,
-                 "the process of the detached actor " + host.name.quoted() +
-                     " did not come to its Session within a minute");
-    ::kill(host.pid, SIGKILL);  // our own child, not waited for yet
-    host.begun = now;
-  }
+void Hosts::look() {
+  if (const auto change = table_.next_change(); change && *change <= now()) tell(core::Tick{});
 }
 
 void Hosts::kill_all() {
-  for (const auto& [number, host] : hosts_) ::kill(host.pid, SIGKILL);
+  for (const auto& [id, process] : processes_) ::kill(process.pid, SIGKILL);
 }
 
 std::string Hosts::describe(pid_t pid) const {
-  for (const auto& [number, host] : hosts_) {
-    if (host.pid == pid) return "detached actor " + host.name.quoted();
+  for (const auto& [id, process] : processes_) {
+    if (process.pid == pid) return "detached actor " + table_.name_of(id).quoted();
   }
   return {};
 }
