@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <numeric>
+#include <tuple>
 
 #include "cli/commands.h"
 #include "cli/tables.h"
@@ -37,8 +38,9 @@ int metrics(const Arguments& arguments) {
   }
   if (json) print(table, true);
   // The samples of one name are to stand together.
-  std::stable_sort(of_all.begin(), of_all.end(),
-                   [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(of_all.begin(), of_all.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.name, a.tags) < std::tie(b.name, b.tags);
+  });
   if (prometheus) std::fputs(to_prometheus(of_all).c_str(), stdout);
   return 0;
 }
