@@ -327,7 +327,7 @@ Reader& Execution::element() {
   if (shm::word::state(state) == shm::State::Failed) throw runtime::ArgumentFailed{&argument};
   runtime::ValueBytes value =
       runtime::argument_or_failure([&] { return runtime::result_bytes(process, argument); });
-  frame.referred.emplace(value.data, runtime::has_flag(argument, shm::flag::kResultHasRefs)
+  frame.referred.emplace(value.data, shm::has_flag(argument, shm::flag::kResultHasRefs)
                                          ? runtime::size_without_refs(value)
                                          : value.size);
   frame.referred_pin = std::move(value.pin);

@@ -233,7 +233,7 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   if (shm::word::state(record.state.load(std::memory_order_acquire)) == shm::State::Failed)
     runtime::throw_failure(process, record);
   runtime::ValueBytes value = runtime::result_bytes(process, record);
-  const std::uint64_t size = runtime::has_flag(record, shm::flag::kResultHasRefs)
+  const std::uint64_t size = shm::has_flag(record, shm::flag::kResultHasRefs)
                                  ? runtime::size_without_refs(value)
                                  : value.size;
   return {value.data, size, std::move(value.pin)};

@@ -2,7 +2,6 @@
 // bytes, the refs they contain (shm/ref_table.h).
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -43,12 +42,6 @@ struct ValueBytes {
 // Wait while the value is brought back from disk; throw what Store::read throws.
 ValueBytes result_bytes(Process& process, shm::Record& record);
 ValueBytes argument_bytes(Process& process, shm::Record& record);
-
-// A flag of a final record. Its owner may take kArgsHaveRefs off meanwhile, in the same byte.
-inline bool has_flag(const shm::Record& record, std::uint8_t flag) {
-  return std::atomic_ref(const_cast<std::uint8_t&>(record.flags)).load(std::memory_order_relaxed) &
-         flag;
-}
 
 // The refs behind a value that has some; and the value without them.
 std::span<const std::uint64_t> trailing_refs(const ValueBytes& value);

@@ -219,4 +219,11 @@ struct alignas(kCacheLine) Record {
 };
 static_assert(sizeof(Record) == kRecordSize);
 
+// A flag of a final record, for anybody. Its owner may take kArgsHaveRefs off meanwhile, in the
+// same byte, and alone writes there; what the others say does not change any more.
+inline bool has_flag(const Record& record, std::uint8_t flag) {
+  return std::atomic_ref(const_cast<std::uint8_t&>(record.flags)).load(std::memory_order_relaxed) &
+         flag;
+}
+
 }  // namespace mobula::shm
