@@ -9,7 +9,9 @@
 //
 // What a wait came to may have been chance: a timeout that was over, a cancel, or which of several
 // refs were there first. Run again, the call finds all of them there. So an outcome that it would
-// not have by itself then is noted, as one more value that the call has put.
+// not have by itself then is noted, as one more value that the call has put. The actor's process
+// names it as a child and then publishes it (`journal.noted`): a crash between the two leaves a
+// Free record, which is nobody's child, and the call's next run waits anew.
 //
 // Calls of other actors keep their order across the crash: those that the dead process made lie in
 // its rings, so the first one of this process waits for those that nobody has taken yet.
