@@ -30,24 +30,6 @@ std::string describe_shortage(const std::string& name, double asked, double ther
 
 }  // namespace
 
-std::string format_units(const core::ResourceAmounts& amounts) {
-  std::string text;
-  for (const auto& [name, units] : amounts.by_name())
-    text += name + "=" + std::to_string(units) + "\n";
-  return text;
-}
-
-core::ResourceAmounts parse_units(std::string_view text) {
-  core::ResourceAmounts amounts;
-  while (!text.empty()) {
-    const std::string line(text.substr(0, text.find('\n')));
-    if (const std::size_t equals = line.rfind('='); equals != std::string::npos)
-      amounts.set_units(line.substr(0, equals), ::strtoll(line.c_str() + equals + 1, nullptr, 10));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-  }
-  return amounts;
-}
-
 // ---- Starting.
 
 // What of the node this session may ever use: what the driver says, or all of it.

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,19 +40,6 @@ bool is_readable(int fd) {
 }
 
 }  // namespace
-
-std::uint64_t random_id() {
-  std::uint64_t id = 0;
-  while (id == 0) {
-    if (::getrandom(&id, sizeof id, 0) != sizeof id)
-      throw std::runtime_error("no random numbers from the system");
-  }
-  return id;
-}
-
-int open_pidfd(std::uint32_t pid) {
-  return static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0));
-}
 
 // Starts the driver's own program once more; it stops at its Session and waits for orders to fork.
 void Node::start_zygote() {
