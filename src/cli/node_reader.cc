@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 
@@ -36,7 +37,7 @@ std::map<std::string, double> NodeReader::ask(std::uint32_t which) {
   object_memory_ = message.c;
   object_memory_given_ = message.d;
   const wire::Fields fields = wire::split(message.text_view());
-  id_ = std::stoull("0" + std::string(wire::field(fields, 1)));
+  id_ = std::strtoull(std::string(wire::field(fields, 1)).c_str(), nullptr, 10);
   auto amounts = wire::parse_amounts(wire::field(fields, 0));
   for (auto& [name, units] : amounts) units /= core::ResourceAmounts::kUnitsPerOne;
   return amounts;

@@ -112,7 +112,7 @@ class HostTable {
  public:
   static constexpr std::size_t kHostsMax = 1024;
   static constexpr std::size_t kAskersMax = 256;  // that wait
-  static constexpr Time kToGetReady = std::chrono::seconds(60);  // it may do much before
+  static constexpr Time kToGetReady = std::chrono::seconds(60);  // its program may do much first
 
   [[nodiscard]] std::vector<HostOrder> step(const HostEvent& event, Time now);
 

@@ -55,8 +55,8 @@ enum class Kind : std::uint32_t {
   LeaseExtent,  // c size, d block size, b kHoldsRefs or 0 -> a extent
   RestoreExtent,  // a extent, being read from disk when the answer is Ok
   ObjectMemory,  // -> text: amounts, for memory_report()
-  // a 0 total, 1 available -> text: demand form; of a node that stays also b its pid, c object
-  // memory, d of it, what jobs have
+  // a 0 total, 1 available -> text: demand form; of a node that stays fields: amounts in units, its
+  // id; b its pid, c object memory, d of it, what jobs have
   Resources,
   OpenGroup,  // b strategy, fields: name, the demand of each bundle -> c its id
   RemoveGroup,  // c an id
