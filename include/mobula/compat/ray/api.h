@@ -11,6 +11,7 @@
 
 #include "api/config.h"
 #include "api/logging.h"
+#include "api/metric.h"
 #include "api/object_ref.h"
 #include "api/placement_group.h"
 #include "api/remote.h"
