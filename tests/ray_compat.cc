@@ -38,7 +38,7 @@ std::string variable(const std::string& name) {
 }
 int not_registered() { return 0; }
 
-// A parameter that is a ref gets the ref itself.
+// Refused but in local mode: there the parameter is the ref itself.
 std::string through_ref(ray::ObjectRef<std::string> ref) { return *ref.Get(); }
 int through_two_refs(ray::ObjectRef<ray::ObjectRef<int>> outer) {
   const auto inner = *outer.Get();
@@ -83,11 +83,24 @@ int opens_gate(ray::ObjectRef<int> waits) {
   gate.set_value(7);
   return *waits.Get();
 }
+// What is shown of all metrics after counting in a worker.
+std::string count_episode() {
+  ray::Counter episodes("ray_episodes", "that were simulated", "pcs", {"map"});
+  ray::Gauge depth("ray_depth", "of the tree", "");
+  ray::Histogram rewards("ray_rewards", "", "", {1, 10});
+  ray::Sum steps("ray_steps", "", "");
+  episodes.Inc(2, {{"map", "ice"}});
+  depth.Set(7, {});
+  rewards.Observe(3, {});
+  ray::Metric& any = steps;
+  any.Record(2.5, {});
+  return mobula::metrics_text();
+}
 std::vector<std::any> echo(const std::vector<std::any>& values) { return values; }
 
 RAY_REMOTE(one, increment, add, shout, nothing, throw_logic_error, end_the_process, sleep_ms, big)
 RAY_REMOTE(waits_for_gate, opens_gate, session_runs, name_space, variable, through_ref,
-           through_two_refs, all_of, charge, echo)
+           through_two_refs, all_of, charge, count_episode, echo)
 RAY_REMOTE(RAY_FUNC(overloaded, int), RAY_FUNC(overloaded, int, int))
 RAY_REMOTE(one)  // once more, as from a header
 
@@ -110,6 +123,7 @@ class Account : public Base, public Second {
 
   int kind() override { return 2; }
   int deposit(int amount) { return balance_ += amount; }
+  int deposit_of(ray::ObjectRef<int> amount) { return deposit(*amount.Get()); }
   int balance() const { return balance_; }
   int pid() { return ::getpid(); }
   void fail() { throw std::runtime_error("overdrawn"); }
@@ -135,9 +149,10 @@ class Account : public Base, public Second {
   ray::ActorHandle<Account> kept_;
 };
 RAY_REMOTE(RAY_FUNC(Account::create), RAY_FUNC(Account::create, int), Account::create_broken,
-           &Account::deposit, &Account::balance, &Account::pid, &Account::fail, &Account::restarted,
-           &Account::crash, &Account::leave, &Account::balance_of, &Account::open_other,
-           &Account::keep_and_ask, &Base::kind, &Base::twice, &Second::get_second)
+           &Account::deposit, &Account::deposit_of, &Account::balance, &Account::pid,
+           &Account::fail, &Account::restarted, &Account::crash, &Account::leave,
+           &Account::balance_of, &Account::open_other, &Account::keep_and_ask, &Base::kind,
+           &Base::twice, &Second::get_second)
 
 }  // namespace
 
@@ -173,11 +188,15 @@ TEST_CASE("tasks take values and refs of them") {
   CHECK(*ray::Task(big).Remote(ray::Put(values)).Get() == values);
 }
 
-TEST_CASE("a parameter that is a ref gets the ref, and lists of refs travel") {
+TEST_CASE("a parameter that is a ref is refused at the call, and lists of refs travel") {
   const auto number = ray::Put(42);
 
-  CHECK(*ray::Task(through_ref).Remote(ray::Put(std::string("aaa"))).Get() == "aaa");
-  CHECK(*ray::Task(through_two_refs).Remote(ray::Put(number)).Get() == 42);
+  CHECK_THROWS_AS(ray::Task(through_ref).Remote(ray::Put(std::string("aaa"))),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(ray::Task(through_two_refs).Remote(ray::Put(number)), std::invalid_argument);
+  auto account = ray::Actor(RAY_FUNC(Account::create, int)).Remote(3);
+  CHECK_THROWS_AS(account.Task(&Account::deposit_of).Remote(number), std::invalid_argument);
+  CHECK(*account.Task(&Account::balance).Remote().Get() == 3);
   const std::vector<ray::ObjectRef<int>> list{number, number};
   const auto values = *ray::Task(all_of).Remote(number, list).Get();
   REQUIRE(values.size() == 2);
@@ -353,6 +372,22 @@ TEST_CASE("a runtime environment takes what it understands, and says what it doe
   CHECK_THROWS_AS(ray::Task(one).SetRuntimeEnv(env), ray::internal::RayRuntimeEnvException);
 }
 
+TEST_CASE("metrics are counted, and bad ones are refused") {
+  const std::string shown = *ray::Task(count_episode).Remote().Get();
+  CHECK(shown.find("# HELP ray_episodes that were simulated (pcs)\n") != std::string::npos);
+  CHECK(shown.find("ray_episodes{map=\"ice\"} 2\n") != std::string::npos);
+  CHECK(shown.find("ray_depth 7\n") != std::string::npos);
+  CHECK(shown.find("ray_rewards_bucket{le=\"10\"} 1\n") != std::string::npos);
+  CHECK(shown.find("ray_steps 2.5\n") != std::string::npos);
+
+  using ray::internal::RayException;
+  ray::Counter counter("ray_counter", "", "", {"map"});
+  CHECK(counter.GetName() == "ray_counter");
+  CHECK_THROWS_AS(counter.Inc(1, {{"lake", "ice"}}), RayException);
+  CHECK_THROWS_AS(counter.Inc(-1, {}), RayException);
+  CHECK_THROWS_AS(ray::Gauge("no name", "", ""), RayException);
+}
+
 TEST_CASE("what is not built is refused at the call") {
   using ray::internal::RayException;
   CHECK_THROWS_AS(ray::Task(ray::PyFunction<int>{"module", "f"}).Remote(1), RayException);
@@ -440,6 +475,16 @@ TEST_CASE("in local mode a task may wait for what another one does to the proces
   const auto opens = ray::Task(opens_gate).Remote(waits);
 
   CHECK(*opens.Get(20'000) == 7);
+}
+
+TEST_CASE("in local mode a parameter that is a ref gets the ref") {
+  ray::Shutdown();
+  ray::RayConfig config;
+  config.local_mode = true;
+  ray::Init(config);
+
+  CHECK(*ray::Task(through_ref).Remote(ray::Put(std::string("aaa"))).Get() == "aaa");
+  CHECK(*ray::Task(through_two_refs).Remote(ray::Put(ray::Put(42))).Get() == 42);
 }
 
 int main(int argc, char** argv) {

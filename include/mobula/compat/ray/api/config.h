@@ -171,6 +171,7 @@ namespace internal {
 struct Job {
   std::string ray_namespace;
   ActorLifetime actor_lifetime = ActorLifetime::NON_DETACHED;
+  bool local_mode = false;
   mobula::RuntimeEnv runtime_env;
   // Ray's handles are not counted in C++: an actor lives until it is killed or the job ends.
   std::vector<mobula::Ref<void>> actors;
@@ -306,7 +307,9 @@ inline void Init(const RayConfig& config, int argc, char** argv) {
   job.runtime_env = config.runtime_env ? config.runtime_env->understood() : mobula::RuntimeEnv{};
   std::map<std::string, std::string> variables;
   std::swap(variables, job.runtime_env.env_vars);
-  if (std::getenv("MOBULA_ZYGOTE_SOCKET")) {  // a worker
+  const bool worker = std::getenv("MOBULA_ZYGOTE_SOCKET");
+  job.local_mode = config.local_mode && !worker;
+  if (worker) {
     const char* of_job = std::getenv(kNamespace);
     job.ray_namespace = of_job ? of_job : "";
     job.actor_lifetime =

@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -156,10 +157,19 @@ inline constexpr bool kIsObjectRef = false;
 template <class T>
 inline constexpr bool kIsObjectRef<ObjectRef<T>> = true;
 
-// An ObjectRef stands for its value, but for a parameter that is an ObjectRef itself.
+// An ObjectRef stands for its value. As a parameter's type it is refused, as in Ray, but in local
+// mode.
 template <class P, class A>
 const auto& for_parameter(const A& argument) {
-  if constexpr (kIsObjectRef<A> && !kIsObjectRef<mobula::detail::StoredOf<P>>) {
+  if constexpr (kIsObjectRef<mobula::detail::StoredOf<P>>) {
+    if (!job().local_mode) {
+      throw std::invalid_argument(
+          "a parameter of type " + std::string(mobula::type_name<mobula::detail::StoredOf<P>>()) +
+          ": Ray takes refs as refs in local mode only. Take a std::vector of them, or call the "
+          "function by mobula::remote with a mobula::Ref");
+    }
+    return argument;
+  } else if constexpr (kIsObjectRef<A>) {
     return argument.ref();
   } else {
     return argument;
