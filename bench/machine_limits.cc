@@ -122,6 +122,12 @@ bool execute(Slot& slot) {
 
 std::uint64_t sum_of_results(std::uint64_t tasks) { return tasks * (tasks + 1) / 2; }
 
+void sleep_until_it_is(std::atomic<std::uint32_t>& word, std::uint32_t wanted) {
+  for (std::uint32_t seen; (seen = word.load(std::memory_order_acquire)) != wanted;) {
+    shm::futex_wait(shm::futex_word(word), seen, -1);
+  }
+}
+
 }  // namespace
 
 double quantile(std::vector<double> samples, double q) {
@@ -285,11 +291,6 @@ double futex_round_trip_us(std::uint64_t rounds, std::chrono::nanoseconds gap) {
   };
   const WarmMemory memory(sizeof(Words));
   auto* words = new (memory.data()) Words();
-  const auto sleep_until_it_is = [](std::atomic<std::uint32_t>& word, std::uint32_t wanted) {
-    for (std::uint32_t seen; (seen = word.load(std::memory_order_acquire)) != wanted;) {
-      shm::futex_wait(shm::futex_word(word), seen, -1);
-    }
-  };
   const Partner partner([&] {
     for (std::uint32_t i = 1; i <= rounds; ++i) {
       sleep_until_it_is(words->ping, i);
@@ -305,6 +306,40 @@ double futex_round_trip_us(std::uint64_t rounds, std::chrono::nanoseconds gap) {
     words->ping.store(i, std::memory_order_release);
     shm::futex_wake(shm::futex_word(words->ping), 1);
     sleep_until_it_is(words->pong, i);
+    us.push_back(seconds_since(start) * 1e6);
+  }
+  return median(std::move(us));
+}
+
+double futex_fan_out_us(std::uint64_t rounds, unsigned processes) {
+  struct Words {
+    alignas(128) std::atomic<std::uint32_t> go;
+    alignas(128) std::atomic<std::uint32_t> missing;
+    alignas(128) std::atomic<std::uint32_t> done;
+  };
+  const WarmMemory memory(sizeof(Words));
+  auto* words = new (memory.data()) Words();
+  std::vector<Partner> partners;
+  partners.reserve(processes);
+  for (unsigned p = 0; p < processes; ++p) {
+    partners.emplace_back([&] {
+      for (std::uint32_t i = 1; i <= rounds; ++i) {
+        sleep_until_it_is(words->go, i);
+        if (words->missing.fetch_sub(1) > 1) continue;
+        words->done.store(i, std::memory_order_release);
+        shm::futex_wake(shm::futex_word(words->done), 1);
+      }
+    });
+  }
+  std::vector<double> us;
+  us.reserve(rounds);
+  for (std::uint32_t i = 1; i <= rounds; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // all sleep again
+    words->missing.store(processes);
+    const auto start = Clock::now();
+    words->go.store(i, std::memory_order_release);
+    shm::futex_wake(shm::futex_word(words->go), static_cast<int>(processes));
+    sleep_until_it_is(words->done, i);
     us.push_back(seconds_since(start) * 1e6);
   }
   return median(std::move(us));

@@ -58,6 +58,10 @@ double spin_round_trip_us(std::uint64_t rounds);
 // round the partner sleeps for `gap`.
 double futex_round_trip_us(std::uint64_t rounds, std::chrono::nanoseconds gap);
 
+// Median time until that many sleeping processes, woken by one futex, have all run and the last has
+// woken the caller, in microseconds.
+double futex_fan_out_us(std::uint64_t rounds, unsigned processes);
+
 // memcpy of the whole source into `target`, in GB/s (1e9 bytes).
 double memcpy_gb_s(const WarmMemory& target, const void* source, std::size_t bytes);
 
