@@ -473,6 +473,24 @@ TEST_CASE("kill -9 of its creator, and of one that has a handle, leaves the acto
   CHECK(third.said("has 17"));
 }
 
+TEST_CASE("another program calls it, too, but no method that the creator's program lacks") {
+  const OwnPlace place;
+  StayingNode node(place);
+  const Done creator(place, {"creates", "c"});
+
+  const auto folder = fs::path(mobula::test::own_program()).parent_path();
+  Child stranger((folder / "detached_stranger").string(), {}, place.variables("test"));
+  const auto ending = stranger.wait(30s);
+
+  INFO(stranger.output());
+  REQUIRE(ending.has_value());
+  CHECK(ending->code == 0);
+  CHECK(contains(stranger.output(), "has 16\nrefused: "));
+  CHECK(
+      contains(stranger.output(), "Counter::strange: the program that created the actor does not"));
+  CHECK(contains(stranger.output(), "has 17\n"));
+}
+
 TEST_CASE("of drivers that get or create one at the same time, one makes it") {
   const OwnPlace place;
   const Scratch scratch;

@@ -56,7 +56,7 @@ sigset_t set_of(std::initializer_list<int> signals) {
 std::string program_of(pid_t pid) {
   std::error_code gone;
   const auto path = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/exe", gone);
-  return gone ? "(gone)" : path.filename().string();
+  return gone ? "gone" : path.filename().string();
 }
 
 }  // namespace

@@ -219,7 +219,8 @@ void Caller::call(std::uint64_t number, std::uint64_t deadline, const wire::Parc
   const detail::FunctionInfo* function = find_function(carried.function);
   if (!function) {
     throw FunctionNotFoundError(
-        "the program that created the detached actor does not have the method that was called");
+        "the program that created the actor does not have this method: it has those that it calls "
+        "somewhere itself, and those that it exports (MOBULA_EXPORT)");
   }
   LocalArguments arguments(carried, parts);
   CallOptions options;

@@ -180,7 +180,10 @@ void Proxy::answer(detail::OpenCall* call, bool is_error, const wire::ParcelByte
   call->answer([&](detail::Execution& execution) {
     if (is_error) {
       Reader reader(bytes.data.get(), bytes.size);
-      throw ErrorFromElsewhere{decode<ErrorValue>(reader)};
+      ErrorFromElsewhere why{decode<ErrorValue>(reader)};
+      if (why.error.code == static_cast<std::uint32_t>(ErrorCode::kFunctionNotFound))
+        why.error.message = call->name() + ": " + why.error.message;  // only known here
+      throw why;
     }
     execution.result([&](Writer& writer) { writer.bytes(bytes.data.get(), bytes.size); });
   });
