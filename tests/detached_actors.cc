@@ -473,6 +473,28 @@ TEST_CASE("kill -9 of its creator, and of one that has a handle, leaves the acto
   CHECK(third.said("has 17"));
 }
 
+TEST_CASE("mobula why follows a call to the job in which its actor lives") {
+  const OwnPlace place;
+  StayingNode node(place);
+  const Done creator(place, {"creates", "c"});
+  Child watcher = detached::start(place, {"sees_end", "c"});
+  REQUIRE(eventually(20s, [&] { return contains(watcher.output(), "watches"); }));
+  const std::string tasks = place.run({"list", "tasks", "--state", "running"}).output;
+
+  std::string why;  // of the call as the watcher made it, and as the actor's own job has it
+  for (std::size_t at = 0; (at = tasks.find("  detached::Counter::never", at)) != std::string::npos;
+       ++at) {
+    REQUIRE(at >= 32);
+    why += place.run({"why", tasks.substr(at - 32, 32)}).output;
+  }
+
+  INFO(why);
+  CHECK(
+      contains(why, "was handed on to its actor, which is detached\n  actor detached::Counter ("));
+  CHECK(contains(why, ") is alive in process "));
+  CHECK(contains(why, "\n    call detached::Counter::never ("));
+}
+
 TEST_CASE("another program calls it, too, but no method that the creator's program lacks") {
   const OwnPlace place;
   StayingNode node(place);

@@ -47,7 +47,7 @@ std::vector<NodeInfo> nodes();
 struct TaskInfo {
   std::string job_id;  // 16 hexadecimal digits
   std::string task_id;  // 32 hexadecimal digits
-  std::string actor_id;  // empty outside of actors
+  std::string actor_id;  // 32 hexadecimal digits; empty outside of actors
   std::string actor_class;  // its name, cut at 90 bytes
   std::string actor_name;  // ActorOptions.name
   std::string node_id;

@@ -102,7 +102,7 @@ const std::vector<Command> kCommands = {
     {"why",
      "why a task or an actor does not run",
      "Usage: mobula why ID [--job JOB]\n\n"
-     "ID is that of a task or call (32 digits) or of an actor (16), as `mobula list` and errors\n"
+     "ID is that of a task, a call, an actor or a placement group, as `mobula list` and errors\n"
      "show them. What it waits for is followed to where it ends.\n\n"
      "Example:\n"
      "  mobula why 3c5a0f2e9b1d4c7700000000000000a4\n",

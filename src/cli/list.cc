@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/node_reader.h"
 #include "cli/tables.h"
+#include "runtime/errors.h"
 #include "shm/holds.h"
 #include "shm/memory_use.h"
 #include "wire/rendezvous.h"
@@ -81,9 +82,10 @@ Table actors_table(const Sessions& sessions, const std::string& wanted_state) {
     session->each_actor([&](std::uint32_t id, const shm::SchedulingClass& cls) {
       const std::string state = actor_state(*session, id);
       if (!wanted_state.empty() && wanted_state != state) return;
-      table.rows.push_back({actor_id(cls), std::string(cls.name), std::string(cls.given_name),
-                            state, number(session->pid_of_actor(id)), number(cls.restarts.load()),
-                            number(session->depth_of(cls)), session->id()});
+      table.rows.push_back({runtime::actor_id(session->memory(), cls), std::string(cls.name),
+                            std::string(cls.given_name), state, number(session->pid_of_actor(id)),
+                            number(cls.restarts.load()), number(session->depth_of(cls)),
+                            session->id()});
     });
   }
   return table;

@@ -127,10 +127,6 @@ std::string task_id(const shm::Record& record) {
   return runtime::hex(record.parent) + runtime::hex(record.index);
 }
 
-std::string actor_id(const shm::SchedulingClass& cls) {
-  return runtime::hex(cls.creation.load(std::memory_order_acquire));
-}
-
 std::string group_id(const shm::SchedulingClass& cls) { return runtime::hex(cls.placement_group); }
 
 const char* group_state(const shm::SchedulingClass& cls) {

@@ -99,9 +99,7 @@ class SessionReader {
 // driver's process. One that ends just now is left out. Throws NotFound when `job` names none.
 std::vector<std::unique_ptr<SessionReader>> read_sessions(const std::string& job = {});
 
-// The id of a task or call, 32 digits, and of an actor, 16.
-std::string task_id(const shm::Record& record);
-std::string actor_id(const shm::SchedulingClass& cls);
+std::string task_id(const shm::Record& record);  // or of a call; 32 digits
 // "waiting", "ready", "running", "finished", "failed", "cancelled".
 const char* task_state(std::uint64_t state);
 std::string group_id(const shm::SchedulingClass& cls);

@@ -39,7 +39,7 @@ class Reason {
         return tell_edges(record, state, level + 1);
       }
       case shm::State::Ready: return tell_ready(record, who, level);
-      case shm::State::Claimed: return tell_running(state, who, level);
+      case shm::State::Claimed: return tell_running(record, state, who, level);
       case shm::State::Done: return say(level, who + " has finished");
       case shm::State::Failed: return say(level, who + failure(record, state));
     }
@@ -48,7 +48,8 @@ class Reason {
   void tell_actor(std::uint32_t id, int level) {
     const shm::SchedulingClass& cls = memory_.scheduling_class(id);
     const std::string state = actor_state(session_, id);
-    const std::string who = "actor " + std::string(cls.name) + " (" + actor_id(cls) + ") ";
+    const std::string who =
+        "actor " + std::string(cls.name) + " (" + runtime::actor_id(memory_, cls) + ") ";
     if (state == "dead") {
       return say(level, who + runtime::describe_death(
                                   memory_, shm::DeathCause::unpack(cls.death.cause),
@@ -65,8 +66,12 @@ class Reason {
       return say(level, who + "is " + state + ": " + explain(id));
     }
     const std::uint64_t calls = session_.depth_of(cls);
-    say(level, who + "is alive in process " + std::to_string(session_.pid_of_actor(id)) + ", and " +
-                   std::to_string(calls) + (calls == 1 ? " call waits" : " calls wait"));
+    const std::string process = "process " + std::to_string(session_.pid_of_actor(id));
+    say(level, who +
+                   (cls.detached != 0 ? "is detached, and " + process + " stands for it here"
+                                      : "is alive in " + process) +
+                   ", and " + std::to_string(calls) + (calls == 1 ? " call waits" : " calls wait"));
+    if (cls.detached != 0) return tell_detached(cls.detached, level + 1);
     tell_what_runs(id, level + 1);
   }
 
@@ -137,7 +142,14 @@ class Reason {
     tell_actor(record.scheduling_class, level + 1);
   }
 
-  void tell_running(std::uint64_t state, const std::string& who, int level) {
+  void tell_running(const shm::Record& record, std::uint64_t state, const std::string& who,
+                    int level) {
+    if (record.kind == shm::Kind::ActorCall) {
+      if (const auto detached = memory_.scheduling_class(record.scheduling_class).detached) {
+        say(level, who + " was handed on to its actor, which is detached");
+        return tell_detached(detached, level + 1);
+      }
+    }
     const shm::Participant& runs = memory_.participant(shm::word::claimer(state));
     const std::uint32_t process = runs.process.load();
     const std::uint32_t pid = process < shm::kProcessesMax ? memory_.process(process).pid : 0;
@@ -162,6 +174,19 @@ class Reason {
           !shm::word::is_final(memory_.record(target.slot).state.load()))
         tell_task(target.slot, level + 1);
     }
+  }
+
+  // In the session that the actor lives in. Which of its calls is ours is not known there.
+  void tell_detached(std::uint64_t number, int level) {
+    for (const auto& other : read_sessions()) {
+      if (other->node() != session_.node() || other->memory().header().hosts.load() != number)
+        continue;
+      other->each_actor([&](std::uint32_t id, const shm::SchedulingClass&) {
+        Reason(*other).tell_actor(id, level);
+      });
+      return;
+    }
+    say(level, "the job that it lives in has just ended");
   }
 
   void tell_what_runs(std::uint32_t actor, int level) {
@@ -204,7 +229,7 @@ int why(const Arguments& arguments) {
       if (record.kind != shm::Kind::Join && task_id(record) == id) task = slot;
     });
     session->each_actor([&](std::uint32_t cls, const shm::SchedulingClass& seen) {
-      if (actor_id(seen) == id) actor = cls;
+      if (runtime::actor_id(session->memory(), seen) == id) actor = cls;
     });
     session->each_group([&](std::uint32_t cls, const shm::SchedulingClass& seen) {
       if (group_id(seen) == id) group = cls;

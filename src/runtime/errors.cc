@@ -122,6 +122,10 @@ std::string hex(std::uint64_t a) {
   return text;
 }
 
+std::string actor_id(const shm::Memory& memory, const shm::SchedulingClass& actor) {
+  return hex(memory.header().session) + hex(actor.creation.load(std::memory_order_acquire));
+}
+
 std::string describe_signal(int signal) {
   const char* name = ::sigabbrev_np(signal);
   const char* text = ::sigdescr_np(signal);
@@ -247,7 +251,7 @@ std::string describe_circle(const shm::Memory& memory, std::uint64_t number) {
     }
     const shm::SchedulingClass& cls =
         memory.scheduling_class(step.scheduling_class.load(std::memory_order_relaxed));
-    text += "actor " + std::string(cls.name) + " (id " + hex(cls.creation.load()) + ")" +
+    text += "actor " + std::string(cls.name) + " (id " + actor_id(memory, cls) + ")" +
             (last ? ", asked for " : " in ") + name;
   }
   std::atomic_thread_fence(std::memory_order_acquire);  // as a seqlock's reader
@@ -319,7 +323,7 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
     std::string what = "actor " + std::string(cls.name) + " ";
     if (cls.given_name[0]) what += "\"" + std::string(cls.given_name) + "\" ";
-    what += "(id " + hex(cls.creation.load()) + ") ";
+    what += "(id " + actor_id(memory, cls) + ") ";
     const bool with_group = cause.death == shm::Death::GroupRemoved;
     what += describe_death(memory, cause, error.signal, error.exit_code, error.pid);
     if (with_group) what += ": " + describe_group(cls) + " was removed";

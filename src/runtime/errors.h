@@ -47,6 +47,8 @@ std::string describe_death(const shm::Memory& memory, const shm::DeathCause& cau
 // "SIGSEGV (segmentation fault)"
 std::string describe_signal(int signal);
 std::string hex(std::uint64_t a);
+// 32 digits: its job's id, and its own in that.
+std::string actor_id(const shm::Memory& memory, const shm::SchedulingClass& actor);
 std::string demangle(const char* name);  // of a type
 
 }  // namespace mobula::runtime

@@ -416,7 +416,7 @@ TaskInfo this_task() {
   const shm::SchedulingClass& cls = process.memory().scheduling_class(frame->scheduling_class);
   info.resources = wire::parse_amounts(cls.demand_text);
   if (frame->kind != shm::Kind::Task) {
-    info.actor_id = runtime::hex(cls.creation.load());
+    info.actor_id = runtime::actor_id(process.memory(), cls);
     info.actor_class = cls.name;
     info.actor_name = cls.given_name;
     info.restarted = cls.restarts.load() > 0;

@@ -71,6 +71,8 @@ struct ControlHeader {
   std::uint32_t daemon_pid;
   std::uint32_t cores;  // that the node's processes may run on at once
   std::uint64_t worker_heap_max;  // bytes that a worker may keep between two tasks
+  // The number of the detached actor for which this session is there; 0: for none. Its host's.
+  std::atomic<std::uint64_t> hosts;
 
   // Set by the daemon before it sleeps; whoever clears it writes the daemon's eventfd.
   alignas(kCacheLine) std::atomic<std::uint32_t> daemon_sleeps;
