@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <memory>
+#include <numeric>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -94,6 +96,28 @@ struct Onlooker {
     for (const double x : kept) all += x;
     return all;
   }
+};
+
+struct Two {  // keeps what it was constructed from where it lies
+  mobula::View<double> one;
+  mobula::View<double> other;
+  bool are_one() const { return one.data() == other.data() && one.size() == other.size(); }
+  double first() const { return other[0]; }
+};
+
+class Total {
+ public:
+  Total(std::span<const double> values, std::span<const double> more)
+      : sum_(std::accumulate(values.begin(), values.end(), 0.0)),
+        in_place_(values.data() == more.data()) {}
+  explicit Total(const std::vector<int>& numbers)
+      : sum_(std::accumulate(numbers.begin(), numbers.end(), 0)) {}
+  double sum() const { return sum_; }
+  bool in_place() const { return in_place_; }
+
+ private:
+  double sum_ = 0;
+  bool in_place_ = false;
 };
 
 struct Plain {  // an aggregate: no constructor to write
@@ -225,6 +249,21 @@ TEST_CASE("the constructor's arguments are values or Refs, also of an aggregate"
   CHECK(mobula::get(counter.call<&Counter::value>()) == 16);
   CHECK(mobula::get(plain.call<&Plain::show>()) == "7seven");
   CHECK(mobula::get(empty.call<&Plain::show>()) == "0");
+}
+
+TEST_CASE("a constructor that takes views or spans reads the object where it lies") {
+  const Ref<std::vector<double>> stored = mobula::put(std::vector<double>(10'000, 0.5));
+
+  const auto two = actor<Two>(stored, stored);
+  const auto mixed = actor<Two>(stored, std::vector{7.0, 8.0});
+  const auto total = actor<Total>(stored, stored);
+  const auto of_refs = actor<Total>(std::vector{remote<square>(3), remote<square>(4)});
+
+  CHECK(mobula::get(two.call<&Two::are_one>()));
+  CHECK(mobula::get(mixed.call<&Two::first>()) == 7);
+  CHECK(mobula::get(total.call<&Total::sum>()) == 5000);
+  CHECK(mobula::get(total.call<&Total::in_place>()));
+  CHECK(mobula::get(of_refs.call<&Total::sum>()) == 25);
 }
 
 TEST_CASE("a constructor that takes a Ref gets the Ref, beside others that get values") {

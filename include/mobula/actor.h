@@ -126,7 +126,7 @@ struct codec<ActorHandle<T>> {
 
 namespace detail {
 
-// A constructor's argument as a parameter: a Ref stands for its value, text is stored as a string.
+// The value that an argument of a constructor is: a Ref stands for its own, text is a string.
 template <class A>
 struct ConstructorParameter {
   using type = std::conditional_t<std::is_convertible_v<A, std::string_view> &&
@@ -138,28 +138,66 @@ struct ConstructorParameter<Ref<V>> {
   using type = V;
 };
 
+// As what a constructor may get an argument, the best first. Its parameters cannot be looked up, as
+// those of a function: they are found by trying.
+template <class A>
+struct ConstructorCandidates {
+  using type = Parameters<typename ConstructorParameter<A>::type>;
+};
+// Read in place where the constructor takes a view or a span; otherwise its value, or itself.
+template <class V>
+struct ConstructorCandidates<Ref<V>> {
+  using type = Parameters<V, Ref<V>>;
+};
+template <class E>
+  requires std::is_trivially_copyable_v<E> && (!std::is_same_v<E, bool>)
+struct ConstructorCandidates<Ref<std::vector<E>>> {
+  using type = Parameters<View<E>, std::vector<E>, Ref<std::vector<E>>>;
+};
+template <>
+struct ConstructorCandidates<Ref<Buffer>> {
+  using type = Parameters<View<std::byte>, Buffer, Ref<Buffer>>;
+};
+template <class E>
+  requires std::is_trivially_copyable_v<E> && (!std::is_same_v<E, bool>)
+struct ConstructorCandidates<std::vector<E>> {
+  using type = Parameters<std::vector<E>, View<E>>;
+};
+template <class V>
+  requires(!std::is_void_v<V>)
+struct ConstructorCandidates<std::vector<Ref<V>>> {
+  using type = Parameters<std::vector<V>, std::vector<Ref<V>>>;
+};
+
 template <class T, class... P>
 inline constexpr bool kMakes =
     std::is_constructible_v<T, P...> || requires { T{std::declval<P>()...}; };
 
-// How T's constructor takes the arguments: a Ref as its value, or as itself if T cannot be made of
-// the value. void: in no way.
+// How T's constructor takes the arguments: the first combination of candidates of which T can be
+// made; void: there is none.
 template <class T, class Taken, class... Rest>
 struct ConstructorParameters;
+template <class T, class Taken, class Candidates, class... Rest>
+struct FirstThatMakes;
+
 template <class T, class... P>
 struct ConstructorParameters<T, Parameters<P...>> {
   using type = std::conditional_t<kMakes<T, P...>, Parameters<P...>, void>;
 };
-template <class T, class... P, class A, class... Rest>
-struct ConstructorParameters<T, Parameters<P...>, A, Rest...>
-    : ConstructorParameters<T, Parameters<P..., typename ConstructorParameter<A>::type>, Rest...> {
+template <class T, class Taken, class A, class... Rest>
+struct ConstructorParameters<T, Taken, A, Rest...>
+    : FirstThatMakes<T, Taken, typename ConstructorCandidates<A>::type, Rest...> {};
+
+template <class T, class Taken, class... Rest>
+struct FirstThatMakes<T, Taken, Parameters<>, Rest...> {
+  using type = void;
 };
-template <class T, class... P, class V, class... Rest>
-struct ConstructorParameters<T, Parameters<P...>, Ref<V>, Rest...>
+template <class T, class... P, class C, class... More, class... Rest>
+struct FirstThatMakes<T, Parameters<P...>, Parameters<C, More...>, Rest...>
     : std::conditional_t<
-          std::is_void_v<typename ConstructorParameters<T, Parameters<P..., V>, Rest...>::type>,
-          ConstructorParameters<T, Parameters<P..., Ref<V>>, Rest...>,
-          ConstructorParameters<T, Parameters<P..., V>, Rest...>> {};
+          std::is_void_v<typename ConstructorParameters<T, Parameters<P..., C>, Rest...>::type>,
+          FirstThatMakes<T, Parameters<P...>, Parameters<More...>, Rest...>,
+          ConstructorParameters<T, Parameters<P..., C>, Rest...>> {};
 
 template <class T, class... P, class... A>
 ActorHandle<T> create_actor_with(const ActorOptions* options, Parameters<P...>*,
@@ -219,7 +257,8 @@ class ActorFactory {
 
 // Starts an actor: T is constructed in a process of its own. Returns at once. Each argument is a
 // value or a Ref of it: then T is constructed when the value is there. If T has no constructor that
-// takes the value, but one that takes the Ref, it gets that, at once.
+// takes the value, but one that takes the Ref, it gets that, at once. A View or a span of a Ref's
+// value reads the store, and a vector of Refs stands for one of values, as with tasks.
 template <class T>
 inline constexpr detail::ActorFactory<T> actor{};
 
