@@ -53,6 +53,7 @@ struct WorkerAllotment::Plan {
   std::map<EnvironmentId, int> starts;  // new processes that classes count on
   std::set<WorkerId> asked;          // busy workers counted on, but not yet detached
   std::set<ClassId> served;
+  bool starving = false;             // those that have waited for long are being served
 
   // For so long, without getting a worker or losing one.
   [[nodiscard]] bool has_waited(const Class& cls, Time patience = kPatience) const {
@@ -554,7 +555,9 @@ void WorkerAllotment::serve_starving(Plan& plan, WorkerActions& actions) {
   }
   std::sort(starving.begin(), starving.end());
   // One worker each; whatever more they want is weighed against the others.
+  plan.starving = true;
   for (const auto& [since, id] : starving) serve(id, plan, actions);
+  plan.starving = false;
 }
 
 void WorkerAllotment::serve_by_need(Plan& plan, WorkerActions& actions) {
@@ -604,6 +607,7 @@ bool WorkerAllotment::give_worker(ClassId id, Plan& plan, WorkerActions& actions
   }
   if (const auto worker = warmest_unattached(cls.environment)) {
     attach(*worker, id, plan.now, actions);
+    workers_.at(*worker).on_turn = plan.starving;
     cls.wanting_since = plan.now;  // got something just now
     cls.exhaustion_told = false;
   } else if ((ordered != starting_.end() && starts < ordered->second) ||
@@ -698,8 +702,11 @@ bool WorkerAllotment::claim_resources(ClassId id, Plan& plan, WorkerActions& act
   plan = std::move(after);
   for (const WorkerId victim : resting) detach(victim, plan.now, actions);
   for (const WorkerId victim : busy) {
-    if (!waited && !outranks(id, *workers_.at(victim).cls)) continue;
-    if (is_lasting || has_had_its_turn(victim, plan.now)) detach(victim, plan.now, actions);
+    const Worker& worker = workers_.at(victim);
+    const bool outranked = outranks(id, *worker.cls);
+    if (!waited && !outranked) continue;
+    if (is_lasting || (outranked && !worker.on_turn) || has_had_its_turn(victim, plan.now))
+      detach(victim, plan.now, actions);
   }
   plan.take(cls.demand);
   if (cls.kind != ClassKind::Group) plan.returning = std::max(0, plan.returning - 1);
@@ -730,7 +737,7 @@ std::optional<WorkerId> WorkerAllotment::pick_resting(const Plan& plan, std::str
 }
 
 // Without this, several starving classes would ask a worker to leave each other before it has
-// taken a single task.
+// taken a single task, and so would a higher priority one that starves.
 bool WorkerAllotment::has_had_its_turn(WorkerId id, Time now) const {
   return now - workers_.at(id).since >= kPatience;
 }

@@ -27,9 +27,9 @@
 //   cannot use yet: actors keep theirs for life, and an actor that waits for another
 //   actor's end may wait for ever.
 // - Of classes with tasks that wait, the one of higher priority is served first, and takes workers
-//   from those of lower priority after their tasks. A class without any worker gets one all the
-//   same when it has waited for kOutranked, for kPatience or one task: so the lowest goes on,
-//   slowly.
+//   from those of lower priority after the task that they are at. A class without any worker gets
+//   one all the same when it has waited for kOutranked, for kPatience or one task: so the lowest
+//   goes on, slowly.
 // - A worker is born into an environment, and serves classes of that one only. Those of the node's
 //   own are the warm ones; others go when they have found nothing for kIdleKept.
 // - A placement group waits in one line with the actors, and like them keeps what it got for as
@@ -345,6 +345,7 @@ class WorkerAllotment {
     bool resting = false;  // attached, and said that it found nothing
     bool surplus = false;  // it leaves its class because it had nothing to do
     bool spent = false;  // to retire once it has left its class
+    bool on_turn = false;  // attached because its class had waited for long
     std::optional<Time> settles_at;  // until then it is about to take a waiting task
     Time since{};  // of the last change of phase
     ResourceAmounts held;

@@ -761,16 +761,17 @@ TEST_CASE("an idle worker goes to the higher priority, however deep the backlog 
   CHECK(node.tell(WorkerReady{kBob, {}}) == WorkerActions{AttachWorker{kBob, kTrain}});
 }
 
-TEST_CASE("a higher priority takes all workers of a lower one, without waiting for its patience") {
+TEST_CASE("a higher priority takes all workers of a lower one, at once") {
   Node node{2, {kAnn, kBob}};
   open_with_priority(node, kTrain, -1);
   open_with_priority(node, kServe, 1);
   node.tell(BacklogSeen{kTrain, 1000});
+  const Time soon = kStart + 1us;  // they have hardly been attached
 
-  CHECK(node.tell(BacklogSeen{kServe, 1000}, kTurnOver - 1ms) == WorkerActions{});
-  CHECK(node.tell(Tick{}, kTurnOver) == WorkerActions{DetachWorker{kAnn}, DetachWorker{kBob}});
-  CHECK(node.tell(WorkerIdle{kAnn}, kTurnOver) == WorkerActions{AttachWorker{kAnn, kServe}});
-  CHECK(node.tell(WorkerIdle{kBob}, kTurnOver) == WorkerActions{AttachWorker{kBob, kServe}});
+  CHECK(node.tell(BacklogSeen{kServe, 1000}, soon) ==
+        WorkerActions{DetachWorker{kAnn}, DetachWorker{kBob}});
+  CHECK(node.tell(WorkerIdle{kAnn}, soon) == WorkerActions{AttachWorker{kAnn, kServe}});
+  CHECK(node.tell(WorkerIdle{kBob}, soon) == WorkerActions{AttachWorker{kBob, kServe}});
 }
 
 TEST_CASE("a lower priority takes no worker of a higher one that has a backlog of its own") {
