@@ -55,6 +55,13 @@ std::uintptr_t distance_of_two(std::span<const double> a, std::span<const double
   return static_cast<std::uintptr_t>(
       std::abs(reinterpret_cast<const char*>(a.data()) - reinterpret_cast<const char*>(b.data())));
 }
+double sum_of_vector(const std::vector<double>& values) { return sum_span(values); }
+bool is_passed_on(mobula::View<double> values) {
+  return mobula::get(remote<distance_of_two>(values, values)) == 0;
+}
+double sums_through(mobula::View<double> values) {
+  return mobula::get(remote<sum_span>(values)) / 2 + mobula::get(remote<sum_view>(values)) / 2;
+}
 void scribble(std::span<const double> values) {
   auto* memory = const_cast<double*>(values.data());
   *static_cast<volatile double*>(memory) = 1;
@@ -86,6 +93,24 @@ TEST_CASE("a span parameter reads the object where it lies") {
 
   // given twice, a copy would lie at two places
   CHECK(mobula::get(remote<objects::distance_of_two>(stored, stored)) == 0);
+}
+
+TEST_CASE("a View that is an argument stands for its object, which is not copied") {
+  const Ref<std::vector<double>> stored = mobula::put(std::vector<double>(10'000, 0.5));
+  const auto view = mobula::get_view(stored);
+  const mobula::View<double> none;
+
+  // distance_of_two: at one place, and not at two
+  CHECK(mobula::get(remote<objects::distance_of_two>(view, stored)) == 0);
+  CHECK(mobula::get(remote<objects::is_passed_on>(stored)));
+  CHECK(mobula::get(remote<objects::sum_view>(view)) == 5000);
+  CHECK(mobula::get(remote<objects::sum_of_vector>(view)) == 5000);
+  CHECK(mobula::get(remote<objects::sum_span>(none)) == 0);
+  // what a task was given as a value lies in no object of its type
+  CHECK(mobula::get(remote<objects::sums_through>(std::vector{1.0, 2.5})) == 3.5);
+
+  const auto bytes = mobula::get_view(mobula::put_buffer(std::vector<std::byte>(300)));
+  CHECK(mobula::get(remote<objects::count_bytes>(bytes)) == 300);
 }
 
 TEST_CASE("a write into a shared object ends the task that tried, and nothing else" *

@@ -47,6 +47,13 @@ struct Block {
   }
 };
 
+// Keeps what all members were given, where it lies.
+struct Onlooker {
+  mobula::View<double> kept;
+  mobula::View<double> other;
+  bool is_one() const { return kept.data() == other.data() && kept.size() == other.size(); }
+};
+
 int plus(int a, int b) { return a + b; }
 std::string join(const std::string& a, const std::string& b) { return a + b; }
 int all_of(const MeshHandle<Block>& blocks) {
@@ -147,6 +154,18 @@ TEST_CASE("a constructor's arguments are shared or dealt as well") {
   CHECK(mobula::get(blocks.call<&Block::sum>()) == std::vector<long>(4, 6));
   const auto three = mesh<Block>.with({.max_restarts = 1})(3);
   CHECK(mobula::get(three.call<&Block::id>()) == std::vector<int>(3, 0));
+}
+
+TEST_CASE("the members' constructors read a Ref's value and a View in place") {
+  const auto stored = mobula::put(std::vector<double>(10'000, 0.5));
+
+  const auto by_ref = mesh<Onlooker>(3, stored, stored);
+  const auto by_view = mesh<Onlooker>(3, mobula::get_view(stored), stored);
+  const auto by_value = mesh<Onlooker>(3, std::vector{1.0}, std::vector{1.0});
+
+  CHECK(mobula::get(by_ref.call<&Onlooker::is_one>()) == std::vector<bool>(3, true));
+  CHECK(mobula::get(by_view.call<&Onlooker::is_one>()) == std::vector<bool>(3, true));
+  CHECK(mobula::get(by_value.call<&Onlooker::is_one>()) == std::vector<bool>(3, false));
 }
 
 TEST_CASE("a slice is a mesh of some of the members") {

@@ -162,7 +162,7 @@ struct Dealt {
 // the parameter is passed on for the message.
 template <class P, class A>
 consteval bool is_stored_once() {
-  if constexpr (kIsRef<A> || kRefsStandFor<P, A> || !Encodable<StoredOf<P>> ||
+  if constexpr (kIsRef<A> || kIsView<A> || kRefsStandFor<P, A> || !Encodable<StoredOf<P>> ||
                 kIsRef<StoredOf<P>>) {
     return false;
   } else {

@@ -11,14 +11,25 @@
 
 namespace mobula {
 
+template <class T>
+class View;
+
+namespace detail {
+struct ViewAccess;
+}
+
 // Read-only elements of an object, where they lie in the store. Pins the object while it lives, and
-// outlives its Ref.
+// outlives its Ref. As an argument it stands for the object, which is not copied.
 template <class T>
 class View {
  public:
   View() = default;
-  View(Ref<Buffer> object, detail::Pin pin, std::span<const T> elements)
-      : object_(std::move(object)), pin_(std::move(pin)), elements_(elements) {}
+  // `is_value`: a vector<T> could be decoded from the object.
+  View(Ref<Buffer> object, detail::Pin pin, std::span<const T> elements, bool is_value = true)
+      : object_(std::move(object)),
+        pin_(std::move(pin)),
+        elements_(elements),
+        is_value_(is_value) {}
 
   const T* data() const noexcept { return elements_.data(); }
   std::size_t size() const noexcept { return elements_.size(); }
@@ -29,10 +40,30 @@ class View {
   operator std::span<const T>() const noexcept { return elements_; }
 
  private:
+  friend detail::ViewAccess;
+
   Ref<Buffer> object_;  // of whatever type it is
   detail::Pin pin_;
   std::span<const T> elements_;
+  bool is_value_ = false;
 };
+
+namespace detail {
+
+template <class T>
+inline constexpr bool kIsView = false;
+template <class T>
+inline constexpr bool kIsView<View<T>> = true;
+
+struct ViewAccess {
+  // The object that may be passed on for the elements; nullptr: there is none.
+  template <class T>
+  static const Ref<Buffer>* object(const View<T>& view) {
+    return view.is_value_ ? &view.object_ : nullptr;
+  }
+};
+
+}  // namespace detail
 
 // Bytes of the store that are being written: nobody else sees them before seal().
 class Buffer {

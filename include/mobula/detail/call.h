@@ -106,7 +106,7 @@ struct Parameter<View<T>> {  // of a Ref's object; of a value that was passed, c
     Bytes stored = get_bytes(object.address(), object.session(), std::nullopt);
     Reader reader(stored.data, stored.size);
     const auto* begin = reinterpret_cast<const T*>(decode_span<std::byte>(reader).data());
-    return View<T>(std::move(object), std::move(stored.pin), {begin, elements.size()});
+    return View<T>(std::move(object), std::move(stored.pin), {begin, elements.size()}, false);
   }
   View<T> view;
 };
@@ -194,9 +194,24 @@ void refuse_arguments(Parameters<P...>*, const A*...) {
 
 // ---- Arguments: a tag, then the value, the address of a ref, or a count and as many addresses.
 
+// The object of a View that is passed on instead of its elements; nullptr: they are.
+template <class P, class A>
+const Ref<Buffer>* object_for(const A& argument) {
+  if constexpr (kIsView<A>) {
+    using Element = std::remove_cvref_t<decltype(argument[0])>;
+    if constexpr (kRefStandsFor<P, std::vector<Element>>) return ViewAccess::object(argument);
+  }
+  return nullptr;
+}
+
 template <class P, class A>
 void encode_argument(Writer& writer, const A& argument) {
   using Stored = StoredOf<P>;
+  if (const Ref<Buffer>* object = object_for<P>(argument)) {
+    writer.raw(ArgumentTag::Ref);
+    writer.ref(object->address());
+    return;
+  }
   if constexpr (kIsRef<A> && !std::is_same_v<Stored, A>) {
     writer.raw(ArgumentTag::Ref);
     writer.ref(argument.address());
@@ -227,6 +242,8 @@ void note_dependencies(RefAddress* list, std::size_t& count, const A& argument) 
     for (const auto& ref : argument) note(ref);
   } else if constexpr (kIsRef<A> && !std::is_same_v<StoredOf<P>, A>) {
     note(argument);
+  } else if (const Ref<Buffer>* object = object_for<P>(argument)) {
+    note(*object);
   }
 }
 
