@@ -49,6 +49,14 @@ struct Speaker {
     return 1;
   }
 };
+struct Ledger {
+  int entries = 0;
+  int book() {
+    mobula::log("booked", {{"entry", ++entries}});
+    return entries;
+  }
+  int pid() const { return ::getpid(); }
+};
 // One place floods; the other says one thing before, and one after it.
 int flood(int lines) {
   mobula::log("before the flood");
@@ -126,6 +134,15 @@ const std::map<std::string, Case> kCases = {
        const auto speaker = actor<Speaker>.with({.name = "the speaker"})();
        mobula::get(speaker.call<&Speaker::speak>());
        return 0;
+     }},
+    {"logs_replayed",
+     [](int argc, char** argv) {
+       const mobula::Session session(argc, argv, {.num_cpus = 1});
+       const auto ledger =
+           actor<Ledger>.with({.max_restarts = 1, .recovery = mobula::Recovery::Replay})();
+       for (int i = 0; i < 3; ++i) mobula::get(ledger.call<&Ledger::book>());
+       ::kill(mobula::get(ledger.call<&Ledger::pid>()), SIGKILL);
+       return mobula::get(ledger.call<&Ledger::book>(), 20s) == 4 ? 0 : 1;
      }},
     {"logs_json",
      [](int argc, char** argv) {
@@ -328,6 +345,12 @@ TEST_CASE("a line of log says when, what and where, with the fields that were gi
 
   CHECK(lines_with(output, "went wrong").size() == 1);
   CHECK(lines_with(output, "for the curious").empty());
+}
+
+TEST_CASE("what a call has logged is not logged again when it is replayed") {
+  const std::string output = output_of("logs_replayed");
+  CHECK(lines_with(output, "text=booked").size() == 4);
+  CHECK(lines_with(output, "entry=4").size() == 1);
 }
 
 TEST_CASE("the level and the form are chosen by Config and by the environment, for all processes") {

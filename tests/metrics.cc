@@ -62,6 +62,19 @@ struct Queue {
   int die() { return ::kill(::getpid(), SIGKILL); }
 };
 
+const Counter booked("booked_total");
+const Histogram amounts("amounts", "that were booked", {10, 100});
+struct Ledger {
+  int balance = 0;
+  int book(int amount) {
+    booked.add();
+    amounts.observe(amount);
+    Gauge("balance").set(balance += amount);
+    return balance;
+  }
+  int process() const { return ::getpid(); }
+};
+
 const MetricSample* find(const std::vector<MetricSample>& all, const std::string& name,
                          const MetricTags& tags = {}) {
   const auto it = std::find_if(all.begin(), all.end(), [&](const MetricSample& sample) {
@@ -135,6 +148,21 @@ TEST_CASE("a dead process leaves its counters behind, and takes its gauges along
     CHECK(value_of("queue_length") == round);
     CHECK(value_of("pushed_total") == pushed_before + 11 * round);
   }
+}
+
+TEST_CASE("a call that is replayed is not counted again, and sets its gauges") {
+  const auto ledger =
+      actor<Ledger>.with({.max_restarts = 1, .recovery = mobula::Recovery::Replay})();
+  for (int i = 0; i < 5; ++i) mobula::get(ledger.call<&Ledger::book>(20), 20s);
+
+  ::kill(mobula::get(ledger.call<&Ledger::process>(), 20s), SIGKILL);
+  CHECK(mobula::get(ledger.call<&Ledger::process>(), 20s) > 0);
+
+  CHECK(value_of("balance") == 100);
+  CHECK(value_of("booked_total") == 5);
+  CHECK(value_of("amounts") == 100);
+  CHECK(mobula::get(ledger.call<&Ledger::book>(20), 20s) == 120);
+  CHECK(value_of("booked_total") == 6);
 }
 
 TEST_CASE("a histogram tells how many values are up to each bound, and their sum") {

@@ -513,13 +513,16 @@ void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address
 }
 
 std::string repeat(Ledger& ledger, shm::Record& call, shm::Address address) {
+  std::string problem;
+  repeating = true;
   try {
     run_again_for_effects(ledger, call, address);
   } catch (const StoreFailed& failed) {
-    return std::string(failed.what) + ": " + failed.message;
+    problem = std::string(failed.what) + ": " + failed.message;
   } catch (...) {  // as it did, or an argument, the first time
   }
-  return {};
+  repeating = false;
+  return problem;
 }
 
 void destroy_instance() noexcept {

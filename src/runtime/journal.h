@@ -112,6 +112,8 @@ class Journal {
 inline Journal* journal = nullptr;
 // It runs calls of an earlier process again.
 inline bool replaying = false;
+// And this one was complete: it has been counted in metrics, and its log is written.
+inline bool repeating = false;
 
 // The call that this thread runs, if a journal tells of it.
 Frame* journaled_frame();

@@ -15,6 +15,7 @@
 
 #include "mobula/error.h"
 #include "mobula/session.h"
+#include "runtime/journal.h"
 #include "runtime/log.h"
 #include "runtime/process.h"
 
@@ -114,6 +115,7 @@ LogField::LogField(std::string_view key, double value)
 void log(LogLevel level, std::string_view text, std::initializer_list<LogField> given,
          const std::source_location& where) {
   if (level < settings().level.load(std::memory_order_relaxed)) return;
+  if (runtime::repeating) return;
   Places& all = places();
   std::uint64_t suppressed = 0;
   const std::string place = std::string(where.file_name()) + ":" + std::to_string(where.line()) +

@@ -10,6 +10,7 @@
 
 #include "mobula/codec.h"
 #include "mobula/error.h"
+#include "runtime/journal.h"
 #include "runtime/process.h"
 
 namespace mobula {
@@ -157,6 +158,10 @@ void check_finite(double value, const char* what) {
 void add_to(std::atomic<double>* cell, double by) {
   if (cell) cell->fetch_add(by, std::memory_order_relaxed);
 }
+// Where a counter or histogram counts what happens now; nullptr: nowhere, or it is counted already.
+std::atomic<double>* cells_for_now(const detail::Metric& metric) {
+  return runtime::repeating ? nullptr : metric.cells();
+}
 
 constexpr auto kCounter = static_cast<std::uint32_t>(MetricKind::Counter);
 constexpr auto kGauge = static_cast<std::uint32_t>(MetricKind::Gauge);
@@ -169,7 +174,7 @@ Counter::Counter(std::string name, std::string description, MetricTags tags)
 void Counter::add(double by) const {
   if (!(by >= 0) || !std::isfinite(by))
     throw Error("Counter.add: a counter only grows, by a finite number");
-  add_to(metric_.cells(), by);
+  add_to(cells_for_now(metric_), by);
 }
 
 Gauge::Gauge(std::string name, std::string description, MetricTags tags)
@@ -189,7 +194,7 @@ Histogram::Histogram(std::string name, std::string description, std::vector<doub
               std::move(bounds)) {}
 void Histogram::observe(double value) const {
   check_finite(value, "Histogram.observe");
-  std::atomic<double>* const cells = metric_.cells();
+  std::atomic<double>* const cells = cells_for_now(metric_);
   if (!cells) return;
   const std::vector<double>& bounds = metric_.bounds();
   const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin();
