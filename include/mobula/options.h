@@ -84,13 +84,13 @@ struct ActorOptions {
   std::optional<double> num_gpus = {};
   std::optional<double> memory = {};
   std::map<std::string, double> resources = {};
-  Scheduling scheduling = {};  // where it may live (scheduling.h)
   // A handle of the actor that has the name, if there is one; ActorNotFoundError if that is of
   // another class.
   bool get_if_exists = false;
   // Calls of one process that may wait or run at a time; one more throws PendingCallsLimitError.
   // -1: without end.
   int max_pending_calls = -1;
+  Scheduling scheduling = {};  // where it may live (scheduling.h)
   RuntimeEnv runtime_env = {};
 };
 
