@@ -156,11 +156,15 @@ TEST_CASE("help has examples, and a wrong command line is told what is wrong wit
   const OwnPlace place;
   CHECK(place.run({}).code == 2);
   CHECK(place.run({"--help"}).code == 0);
-  for (const std::string command : {"start", "stop", "status", "list", "memory", "logs", "why"}) {
+  for (const std::string command :
+       {"start", "stop", "status", "list", "memory", "metrics", "logs", "why"}) {
     CAPTURE(command);
     const auto help = place.run({command, "--help"});
     CHECK(help.code == 0);
     CHECK(has(help.output, "Usage: mobula " + command));
+    const std::size_t examples = help.output.find("\nExamples:\n  ");
+    REQUIRE(examples != std::string::npos);
+    CHECK(help.output.find("mobula " + command, examples) != std::string::npos);
   }
   struct Row {
     std::vector<std::string> words;
@@ -200,6 +204,7 @@ TEST_CASE("what is not there is exit code 3, and says so") {
                                              {"stop"},
                                              {"stop", "main"},
                                              {"memory"},
+                                             {"metrics"},
                                              {"logs"},
                                              {"why", "00ff"},
                                              {"list", "tasks", "--job", "77"}}) {
@@ -321,6 +326,13 @@ TEST_CASE("why follows what a task waits for to where it ends") {
   INFO(waits);
   CHECK(has(waits, "waits for 1 of its arguments\n  task"));
   CHECK(has(waits, "runs in process " + running));
+  const auto rows =
+      job.rows("why " + field(row_with(tasks, {"after", "waiting"}), "task") + " --json");
+  REQUIRE(rows.size() == 2);
+  CHECK(field(rows[0], "level") == "0");
+  CHECK(has(field(rows[0], "text"), "waits for 1 of its arguments"));
+  CHECK(field(rows[1], "level") == "1");
+  CHECK(has(field(rows[1], "text"), "runs in process " + running));
 
   const std::string ready = why({"::gated\"", "ready"});
   INFO(ready);
@@ -368,6 +380,10 @@ TEST_CASE("memory, metrics and logs show what the job's processes keep, count an
 
   CHECK(eventually(5s, [&] { return has(job.command("logs").output, ".out: at the gate\n"); }));
   CHECK(job.command("logs no-such-log").code == 3);
+  const std::string said = row_with(job.rows("logs worker --json"), {"at the gate"});
+  CHECK(field(said, "job") == field(gates, "job"));
+  CHECK(field(said, "log").ends_with(".out"));
+  CHECK(field(said, "line") == "at the gate");
   Child follows(mobula::test::mobula_command(), {"logs", "actor", "--follow"}, place.variables());
   CHECK(follows.says("at the gate", 5s));
   CHECK(job.ends());

@@ -56,7 +56,10 @@ const std::vector<Command> kCommands = {
     {"status",
      "nodes that stay, what of them is free, and jobs",
      "Usage: mobula status [--json]\n\n"
-     "Exit code 3 when no node stays and no job runs.\n",
+     "Exit code 3 when no node stays and no job runs.\n\n"
+     "Examples:\n"
+     "  mobula status\n"
+     "  mobula status --json\n",
      {{}, {"json"}, 0},
      status},
     {"list",
@@ -78,7 +81,12 @@ const std::vector<Command> kCommands = {
     {"memory",
      "where the memory of jobs is",
      "Usage: mobula memory [--job JOB] [--json]\n\n"
-     "The object store, what of it is on disk, records, processes, and values by who made them.\n",
+     "The object store, what of it is on disk, records, processes, and values by who made them.\n\n"
+     "  --job JOB   a job's id, the beginning of one, or its driver's process\n"
+     "  --json      one JSON object per job, sizes in bytes\n\n"
+     "Examples:\n"
+     "  mobula memory\n"
+     "  mobula memory --job 4711 --json\n",
      {{"job"}, {"json"}, 0},
      memory},
     {"metrics",
@@ -88,7 +96,10 @@ const std::vector<Command> kCommands = {
      "over each job's processes at this moment.\n\n"
      "  --prometheus   as Prometheus reads it, with a tag for the job\n"
      "  --json         one JSON object per line; the value of a histogram is the sum\n"
-     "  --job JOB      a job's id, the beginning of one, or its driver's process\n",
+     "  --job JOB      a job's id, the beginning of one, or its driver's process\n\n"
+     "Examples:\n"
+     "  mobula metrics\n"
+     "  mobula metrics --prometheus > /var/lib/node_exporter/mobula.prom\n",
      {{"job"}, {"prometheus", "json"}, 0},
      metrics},
     {"logs",
@@ -96,17 +107,23 @@ const std::vector<Command> kCommands = {
      "Usage: mobula logs [NAME] [OPTIONS]\n\n"
      "NAME is a part of a file's name: worker-7, actor, .err. Logs go with their job.\n\n"
      "  --follow    go on until the jobs have ended\n"
-     "  --job JOB   a job's id, the beginning of one, or its driver's process\n",
-     {{"job"}, {"follow"}, 1},
+     "  --job JOB   a job's id, the beginning of one, or its driver's process\n"
+     "  --json      one JSON object per line\n\n"
+     "Examples:\n"
+     "  mobula logs\n"
+     "  mobula logs actor --follow\n",
+     {{"job"}, {"follow", "json"}, 1},
      logs},
     {"why",
      "why a task or an actor does not run",
-     "Usage: mobula why ID [--job JOB]\n\n"
+     "Usage: mobula why ID [--job JOB] [--json]\n\n"
      "ID is that of a task, a call, an actor or a placement group, as `mobula list` and errors\n"
      "show them. What it waits for is followed to where it ends.\n\n"
-     "Example:\n"
+     "  --job JOB   a job's id, the beginning of one, or its driver's process\n"
+     "  --json      one JSON object per line, with the level of its indentation\n\n"
+     "Examples:\n"
      "  mobula why 3c5a0f2e9b1d4c7700000000000000a4\n",
-     {{"job"}, {}, 1},
+     {{"job"}, {"json"}, 1},
      why},
 };
 

@@ -15,8 +15,10 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "cli/session_reader.h"
 #include "wire/rendezvous.h"
 
@@ -27,35 +29,42 @@ namespace fs = std::filesystem;
 
 constexpr std::chrono::milliseconds kPause(100);
 
+struct Logs {
+  std::string job;
+  fs::path folder;
+};
+
 // Prints what has come since the last time: whole lines, and at the end the rest.
 class Follower {
  public:
-  explicit Follower(std::string part) : part_(std::move(part)) {}
+  Follower(std::string part, bool json) : part_(std::move(part)), json_(json) {}
 
-  bool look(const fs::path& folder) {
+  bool look(const Logs& logs) {
     std::error_code gone;
     std::set<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(folder, gone)) files.insert(entry.path());
+    for (const auto& entry : fs::directory_iterator(logs.folder, gone)) files.insert(entry.path());
     for (const fs::path& file : files) {
-      if (file.filename().string().find(part_) != std::string::npos) read(file);
+      if (file.filename().string().find(part_) != std::string::npos) read(logs.job, file);
     }
     std::fflush(stdout);
     return !gone;
   }
   void finish() {
     for (auto& [file, tail] : tails_) {
-      if (!tail.partial.empty()) print(file, std::exchange(tail.partial, {}));
+      if (!tail.partial.empty()) tell(tail.job, file, std::exchange(tail.partial, {}));
     }
   }
   bool found() const { return !tails_.empty(); }
 
  private:
   struct Tail {
+    std::string job;
     std::streamoff at = 0;
     std::string partial;
   };
-  void read(const fs::path& file) {
+  void read(const std::string& job, const fs::path& file) {
     Tail& tail = tails_[file];
+    tail.job = job;
     std::ifstream stream(file, std::ios::binary | std::ios::ate);
     if (!stream) return;
     if (stream.tellg() < tail.at) tail.at = 0;  // it was full and began anew
@@ -64,29 +73,32 @@ class Follower {
     tail.at += static_cast<std::streamoff>(text.size());
     tail.partial += text;
     for (std::size_t end; (end = tail.partial.find('\n')) != std::string::npos;) {
-      print(file, tail.partial.substr(0, end));
+      tell(job, file, tail.partial.substr(0, end));
       tail.partial.erase(0, end + 1);
     }
   }
-  static void print(const fs::path& file, const std::string& line) {
+  void tell(const std::string& job, const fs::path& file, const std::string& line) const {
+    if (json_)
+      return print({{"JOB", "LOG", "LINE"}, {{job, file.filename().string(), line}}}, true);
     std::printf("%s: %s\n", file.filename().c_str(), line.c_str());
   }
 
   std::string part_;
+  bool json_;
   std::map<fs::path, Tail> tails_;
 };
 
 }  // namespace
 
 int logs(const Arguments& arguments) {
-  Follower follower(arguments.words().empty() ? "" : arguments.words()[0]);
-  std::vector<fs::path> folders;
+  Follower follower(arguments.words().empty() ? "" : arguments.words()[0], arguments.has("json"));
+  std::vector<Logs> jobs;
   for (const auto& session : read_sessions(arguments.text("job").value_or("")))
-    folders.push_back(fs::path(session->folder()) / "logs");
-  if (folders.empty()) throw NotFound("no job runs, and logs go with their job");
+    jobs.push_back({session->id(), fs::path(session->folder()) / "logs"});
+  if (jobs.empty()) throw NotFound("no job runs, and logs go with their job");
   for (bool again = true; again;) {
     again = false;
-    for (const fs::path& folder : folders) again = follower.look(folder) || again;
+    for (const Logs& job : jobs) again = follower.look(job) || again;
     again = again && arguments.has("follow");
     if (again) std::this_thread::sleep_for(kPause);
   }

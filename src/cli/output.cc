@@ -7,6 +7,8 @@
 #include <cctype>
 #include <cstdio>
 
+#include "runtime/log_line.h"
+
 namespace mobula::cli {
 namespace {
 
@@ -37,32 +39,16 @@ void print_json(const Table& table) {
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {
       line += line.empty() ? "{" : ", ";
-      line += json_string(small(table.columns[i])) + ": ";
-      line += std::holds_alternative<double>(row[i]) ? text_of(row[i])
-                                                     : json_string(std::get<std::string>(row[i]));
+      line += runtime::quoted(small(table.columns[i])) + ": ";
+      line += std::holds_alternative<double>(row[i])
+                  ? text_of(row[i])
+                  : runtime::quoted(std::get<std::string>(row[i]));
     }
     std::printf("%s}\n", line.c_str());
   }
 }
 
 }  // namespace
-
-std::string json_string(const std::string& text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      char escape[8];
-      std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(c));
-      quoted += escape;
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + '"';
-}
 
 void print(const Table& table, bool json) {
   if (json) return print_json(table);

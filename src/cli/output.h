@@ -22,6 +22,5 @@ void print(const Table& table, bool json);
 std::string describe_bytes(double bytes);
 // "3 min", "2 h"
 std::string describe_seconds(double seconds);
-std::string json_string(const std::string& text);
 
 }  // namespace mobula::cli

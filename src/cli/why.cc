@@ -9,6 +9,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "cli/session_reader.h"
 #include "mobula/error.h"
 #include "runtime/errors.h"
@@ -22,7 +23,8 @@ constexpr int kEdgesShown = 5;
 
 class Reason {
  public:
-  explicit Reason(SessionReader& session) : session_(session), memory_(session.memory()) {}
+  Reason(SessionReader& session, bool json)
+      : session_(session), memory_(session.memory()), json_(json) {}
 
   void tell_task(std::uint32_t slot, int level) {
     shm::Record& record = memory_.record(slot);
@@ -81,7 +83,8 @@ class Reason {
   }
 
  private:
-  static void say(int level, const std::string& text) {
+  void say(int level, const std::string& text) const {
+    if (json_) return print({{"LEVEL", "TEXT"}, {{static_cast<double>(level), text}}}, true);
     std::printf("%s%s\n", std::string(static_cast<std::size_t>(2 * level), ' ').c_str(),
                 text.c_str());
   }
@@ -182,7 +185,7 @@ class Reason {
       if (other->node() != session_.node() || other->memory().header().hosts.load() != number)
         continue;
       other->each_actor([&](std::uint32_t id, const shm::SchedulingClass&) {
-        Reason(*other).tell_actor(id, level);
+        Reason(*other, json_).tell_actor(id, level);
       });
       return;
     }
@@ -211,6 +214,7 @@ class Reason {
 
   SessionReader& session_;
   const shm::Memory& memory_;
+  const bool json_;
   std::set<std::uint32_t> told_;
 };
 
@@ -234,7 +238,7 @@ int why(const Arguments& arguments) {
     session->each_group([&](std::uint32_t cls, const shm::SchedulingClass& seen) {
       if (group_id(seen) == id) group = cls;
     });
-    Reason reason(*session);
+    Reason reason(*session, arguments.has("json"));
     if (task) reason.tell_task(*task, 0);
     if (actor) reason.tell_actor(*actor, 0);
     if (group) reason.tell_group(*group);

@@ -42,7 +42,15 @@ std::size_t sequence(std::string_view text) {
   return wrong ? 0 : length;
 }
 
-// Between quotation marks, as JSON has it; bytes that are no UTF-8 become U+FFFD.
+bool needs_quotes(std::string_view text) {
+  return text.empty() || std::any_of(text.begin(), text.end(), [](char c) {
+           return c == ' ' || c == '"' || c == '=' || c == '\\' || is_control(c) ||
+                  static_cast<unsigned char>(c) >= 0x80;
+         });
+}
+
+}  // namespace
+
 std::string quoted(std::string_view text) {
   std::string result = "\"";
   while (!text.empty()) {
@@ -67,15 +75,6 @@ std::string quoted(std::string_view text) {
   }
   return result + "\"";
 }
-
-bool needs_quotes(std::string_view text) {
-  return text.empty() || std::any_of(text.begin(), text.end(), [](char c) {
-           return c == ' ' || c == '"' || c == '=' || c == '\\' || is_control(c) ||
-                  static_cast<unsigned char>(c) >= 0x80;
-         });
-}
-
-}  // namespace
 
 std::optional<LogLevel> parse_log_level(std::string_view word) {
   if (word == "debug") return LogLevel::Debug;

@@ -19,6 +19,9 @@ enum class LogFormat { Text, Json };
 std::optional<LogLevel> parse_log_level(std::string_view word);
 std::optional<LogFormat> parse_log_format(std::string_view word);
 
+// Between quotation marks, as JSON has it; bytes that are no UTF-8 become U+FFFD.
+std::string quoted(std::string_view text);
+
 // One line, its end included, whatever the values contain. Each key is there once: a field of the
 // user's with the name of an earlier one gets a "_" more.
 std::string log_line(LogFormat format, const std::vector<LogField>& fields);
