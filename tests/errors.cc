@@ -9,6 +9,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -24,6 +25,7 @@ using mobula::test::Clock;
 using mobula::test::count_in;
 using mobula::test::count_of;
 using mobula::test::kSanitized;
+using mobula::test::open_gate;
 using mobula::test::Scratch;
 using mobula::test::since;
 
@@ -153,7 +155,18 @@ int crash_until_attempt(int wanted, std::string file) {
 }
 struct Mortal {
   int die() { return ::kill(::getpid(), SIGKILL); }
+  int wait_at(const std::string& gate) {
+    mobula::test::wait_at_gate(gate);
+    return 1;
+  }
 };
+int wait_at(const std::string& gate) { return Mortal().wait_at(gate); }
+std::tuple<int, std::string> throw_instead_of_two(int n) { return {throw_runtime_error(n), ""}; }
+int throw_own_description(int) {
+  const mobula::TaskInfo me = mobula::this_task();
+  throw std::runtime_error(me.task_id + " " + me.name + " " + std::to_string(me.attempt) + " " +
+                           std::to_string(::getpid()) + " " + me.node_id);
+}
 int throw_from_noexcept(int n) noexcept { return throw_runtime_error(n); }
 
 // Its destructor throws after the function has returned.
@@ -217,6 +230,21 @@ TEST_CASE("a task's exception arrives as a TaskError with type, message and orig
           std::string::npos);
   }
   CHECK(node_works());
+}
+
+TEST_CASE("a TaskError says of its task what this_task() said in it, and the name that was given") {
+  const auto retried = remote<throw_own_description>.with(
+      {.max_retries = 1, .retry_exceptions = true, .name = "the second one"});
+  try {
+    mobula::get(retried(0), 20s);
+    FAIL("no error");
+  } catch (const TaskError& e) {
+    CHECK(e.task_name() == "the second one");
+    CHECK(e.message() == e.task_id() + " " + e.task_name() + " " + std::to_string(e.attempt()) +
+                             " " + std::to_string(e.process_id()) + " " + e.node_id());
+    CHECK(e.attempt() == 1);
+    CHECK(std::string(e.what()).find("the second one (id " + e.task_id()) != std::string::npos);
+  }
 }
 
 TEST_CASE("whatever is thrown arrives, with the words that it has") {
@@ -323,6 +351,15 @@ TEST_CASE("who depends on a failed value fails with the original cause") {
   }
   CHECK_THROWS_AS(mobula::get(remote<double_it>(bad), 20s),
                   TaskError);  // also when it failed before
+}
+
+TEST_CASE("each part of a tuple that was not returned has the error") {
+  const auto [number, text] = remote<throw_instead_of_two>.unpacked(5);
+  const Ref<int> dependent = remote<double_it>(number);
+
+  CHECK_THROWS_WITH_AS(mobula::get(number, 20s), doctest::Contains("bad number 5"), TaskError);
+  CHECK_THROWS_WITH_AS(mobula::get(text, 20s), doctest::Contains("bad number 5"), TaskError);
+  CHECK_THROWS_WITH_AS(mobula::get(dependent, 20s), doctest::Contains("bad number 5"), TaskError);
 }
 
 TEST_CASE("an error of a nested task that nobody catches is the parent's") {
@@ -433,6 +470,43 @@ TEST_CASE("what the runtime itself finds wrong is told with name, id and node") 
   const std::string late =
       words_of(remote<crash_by>.with({.deadline = 1us})(Way::kExit3, scratch.file("late")));
   CHECK(late.find("crash_by (id ") != std::string::npos);
+}
+
+TEST_CASE("what a caller is told of a wait, a cancel or an actor names the task and the actor") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto actor = mobula::actor<Mortal>.with(
+      {.name = "the mortal", .max_restarts = 1, .max_pending_calls = 1})();
+  const auto has = [](const mobula::Error& e, const std::vector<std::string>& all) {
+    const std::string text = e.what();
+    INFO(text);
+    for (const std::string& words : all) CHECK(text.find(words) != std::string::npos);
+  };
+  const std::string named = "Mortal \"the mortal\" (id ";
+  const auto error_of = [](const auto& call) {
+    try {
+      call();
+    } catch (const mobula::Error& e) {
+      return e;
+    }
+    return mobula::Error("no error");
+  };
+
+  const Ref<int> waits = remote<wait_at>.with({.name = "the waiter"})(gate);
+  has(error_of([&] { mobula::get(waits, 1ms); }), {"the waiter (id ", "was not there in time"});
+  mobula::cancel(waits, {.force = true});
+  has(error_of([&] { mobula::get(waits, 20s); }), {"the waiter (id ", "was cancelled"});
+
+  const Ref<int> call = actor.call<&Mortal::wait_at>(gate);
+  has(error_of([&] { actor.call<&Mortal::die>(); }),
+      {named, "max_pending_calls allows", "get or wait for some"});
+  open_gate(gate);
+  mobula::get(call, 20s);
+  has(error_of([&] { mobula::get(actor.call<&Mortal::die>(), 20s); }),
+      {named, " of node " + mobula::nodes().at(0).node_id, "die (id ", "max_task_retries"});
+  mobula::kill(actor);
+  has(error_of([&] { mobula::get(actor.call<&Mortal::die>(), 20s); }),
+      {named, "was killed by mobula::kill", "die (id "});
 }
 
 TEST_CASE("max_retries sets how often a crashed attempt is tried again") {

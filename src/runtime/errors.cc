@@ -251,8 +251,7 @@ std::string describe_circle(const shm::Memory& memory, std::uint64_t number) {
     }
     const shm::SchedulingClass& cls =
         memory.scheduling_class(step.scheduling_class.load(std::memory_order_relaxed));
-    text += "actor " + std::string(cls.name) + " (id " + actor_id(memory, cls) + ")" +
-            (last ? ", asked for " : " in ") + name;
+    text += describe_actor(memory, cls) + (last ? ", asked for " : " in ") + name;
   }
   std::atomic_thread_fence(std::memory_order_acquire);  // as a seqlock's reader
   if (there && note.number.load(std::memory_order_relaxed) == number) return text;
@@ -260,6 +259,12 @@ std::string describe_circle(const shm::Memory& memory, std::uint64_t number) {
 }
 
 }  // namespace
+
+std::string describe_actor(const shm::Memory& memory, const shm::SchedulingClass& cls) {
+  const std::string given(cls.given_name);
+  return "actor " + std::string(cls.name) + (given.empty() ? "" : " \"" + given + "\"") + " (id " +
+         actor_id(memory, cls) + ")";
+}
 
 std::string describe_group(const shm::SchedulingClass& cls) {
   const std::string name(cls.group_name);
@@ -321,9 +326,7 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
   }
   if (code == ErrorCode::kActorDied || code == ErrorCode::kActorUnavailable) {
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
-    std::string what = "actor " + std::string(cls.name) + " ";
-    if (cls.given_name[0]) what += "\"" + std::string(cls.given_name) + "\" ";
-    what += "(id " + actor_id(memory, cls) + ") ";
+    std::string what = describe_actor(memory, cls) + " ";
     const bool with_group = cause.death == shm::Death::GroupRemoved;
     what += describe_death(memory, cause, error.signal, error.exit_code, error.pid);
     if (with_group) what += ": " + describe_group(cls) + " was removed";

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "mobula/error.h"
+#include "runtime/errors.h"
 #include "shm/record.h"
 
 namespace mobula::runtime {
@@ -25,7 +26,7 @@ void PendingCalls::admit(const shm::Memory& memory, std::uint32_t actor, shm::Ad
   if (unfinished.size() >= most) std::erase_if(unfinished, is_over);
   if (unfinished.size() >= most) {
     throw PendingCallsLimitError(
-        "actor " + std::string(cls.name) + " has not finished " + std::to_string(most) +
+        describe_actor(memory, cls) + " has not finished " + std::to_string(most) +
         " calls of this process, as many as its ActorOptions.max_pending_calls allows; get or wait "
         "for some of their results first");
   }
