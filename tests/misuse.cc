@@ -17,9 +17,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <tuple>
 #include <typeinfo>
 #include <vector>
 
+#include "mobula/future.h"
 #include "support/processes.h"
 #include "support/scratch.h"
 
@@ -48,6 +51,15 @@ namespace misuse {
 int square(int x) { return x * x; }
 std::size_t size_of(std::span<const std::uint8_t> bytes) { return bytes.size(); }
 std::vector<std::uint8_t> block(std::size_t size) { return std::vector<std::uint8_t>(size, 1); }
+std::tuple<int, int> pair_of(int x) { return {x, x}; }
+void numbers(mobula::Sink<int>& out, int n) {
+  for (int i = 0; i < n; ++i) out.push(i);
+}
+int until_cancelled() {
+  const mobula::TaskInfo me = mobula::this_task();
+  while (!me.should_cancel()) std::this_thread::sleep_for(1ms);
+  return 1;
+}
 struct Counter {
   int n = 0;
   int add(int k) { return n += k; }
@@ -109,6 +121,26 @@ int no_session(int, char**) {
   HOLDS(throws<Error>([] { mobula::then(Ref<int>{}, [](const mobula::Result<int>&) {}); }));
   HOLDS(throws<Error>([] { mobula::cancel(Ref<int>{}); }));
   HOLDS(throws<Error>([] { mobula::StreamRef<int>().next(); }));
+  HOLDS(throws<Error>([] { remote<square>.with({.num_cpus = 0.5})(1); }));
+  HOLDS(throws<Error>([] { remote<pair_of>.unpacked(1); }));
+  HOLDS(throws<Error>([] { remote<numbers>(1); }));
+  HOLDS(throws<Error>([] { mobula::mesh<Counter>(2); }));
+  HOLDS(throws<Error>([] { mobula::get(std::vector{Ref<int>{}}); }));
+  HOLDS(throws<Error>([] { mobula::get_each(std::vector{Ref<int>{}}, [](int) {}); }));
+  HOLDS(throws<Error>([] { mobula::get_view(Ref<std::string>{}); }));
+  HOLDS(throws<Error>([] { mobula::to_future(Ref<int>{}); }));
+  HOLDS(throws<Error>([] { mobula::monitor(mobula::ActorHandle<Counter>{}); }));
+  HOLDS(throws<Error>([] { mobula::placement_group({{{"CPU", 1}}}); }));
+  HOLDS(throws<Error>([] { mobula::get_placement_group("train"); }));
+  HOLDS(throws<Error>([] { mobula::remove_placement_group({.id = 1}); }));
+  HOLDS(throws<Error>([] { mobula::placement_groups(); }));
+  HOLDS(throws<Error>([] { mobula::PlacementGroup{.id = 1}.ready(); }));
+  HOLDS(throws<Error>([] { mobula::PlacementGroup{.id = 1}.wait(0s); }));
+  HOLDS(throws<Error>([] { mobula::metrics_text(); }));
+  // What tells others of a program may stand in code that also runs without a session.
+  mobula::log("nobody shows progress here");
+  mobula::progress(3, "unseen").add();
+  mobula::Counter("uncounted").add();
   mobula::shutdown();  // nothing to do
   mobula::shutdown();
   return 0;
@@ -206,6 +238,43 @@ int empty_refs(int argc, char** argv) {
   HOLDS(throws<Error>([&] { mobula::kill(nobody); }));
   HOLDS(!mobula::get(mobula::put(std::vector<Ref<int>>(3)))[1]);  // inside of a value it may be
   HOLDS(mobula::get(remote<square>(4)) == 16);
+  return 0;
+}
+
+// Absent: for ever; 0: only look; negative: an error, at once, also for what is ready.
+int negative_timeouts(int argc, char** argv) {
+  const Session session(argc, argv, kSmall);
+  const Ref<int> ready = mobula::put(1);
+  const Ref<int> never = remote<until_cancelled>();
+  const auto group = mobula::placement_group({{{"CPU", 2}}});
+  mobula::StreamRef<int> stream = remote<numbers>(1);
+  const auto mesh = mobula::mesh<Counter>(2);
+  const mobula::MeshRef<int> results = mesh.call<&Counter::add>(1);
+  const auto refused = [](const auto& call) {
+    const auto start = Clock::now();
+    const auto text = error_of<Error>(call);  // no GetTimeoutError, which is another type
+    return text && text->find("negative") != std::string::npos && since(start) < 5s;
+  };
+
+  HOLDS(refused([&] { mobula::get(ready, -1ns); }));
+  HOLDS(refused([&] { mobula::get(never, -1h); }));
+  HOLDS(refused([&] { mobula::try_get(ready, -1ms).value(); }));
+  HOLDS(refused([&] { mobula::try_get(never, -1ms).value(); }));
+  HOLDS(refused([&] { mobula::get_view(mobula::put("text"), -1ms); }));
+  HOLDS(refused([&] { mobula::wait(std::vector{ready}, {.timeout = -1ms}); }));
+  HOLDS(refused([&] { mobula::wait(std::vector{never}, {.timeout = -1ms}); }));
+  HOLDS(refused([&] { stream.next(-1ms); }));
+  HOLDS(refused([&] { stream.try_next(-1ms).value(); }));
+  HOLDS(refused([&] { group.wait(-1ms); }));
+  HOLDS(refused([&] { mobula::get(results, -1ms); }));
+  HOLDS(refused([&] { mobula::try_get(results, -1ms)[0].value(); }));
+  HOLDS(refused([&] { mobula::call_after(-1ms, [] {}); }));
+  HOLDS(refused([&] { remote<square>.with({.deadline = -1ms})(1); }));
+  HOLDS(refused([&] { mesh.member(0).with({.deadline = -1ms}).call<&Counter::add>(1); }));
+
+  HOLDS(mobula::get(ready, 0ms) == 1);
+  HOLDS(throws<mobula::GetTimeoutError>([&] { mobula::get(never, 0ms); }));
+  mobula::cancel(never);
   return 0;
 }
 
@@ -354,6 +423,7 @@ const std::map<std::string_view, int (*)(int, char**)> kCases{
     {"ref_of_ended_session", ref_of_ended_session},
     {"sessions_in_sequence", sessions_in_sequence},
     {"empty_refs", empty_refs},
+    {"negative_timeouts", negative_timeouts},
     {"unschedulable", unschedulable},
     {"nonsense_options", nonsense_options},
     {"nonsense_config", nonsense_config},
@@ -391,6 +461,9 @@ TEST_CASE("a ref of an ended session throws Error in the next one") {
 }
 TEST_CASE("a program can have one session after another") { check_case("sessions_in_sequence"); }
 TEST_CASE("empty refs and handles throw Error at the call") { check_case("empty_refs"); }
+TEST_CASE("negative timeouts and deadlines are refused at the call") {
+  check_case("negative_timeouts");
+}
 TEST_CASE("a demand that no node can meet is refused at the call") { check_case("unschedulable"); }
 TEST_CASE("options that make no sense are refused at the call") { check_case("nonsense_options"); }
 TEST_CASE("a configuration that makes no sense is refused") { check_case("nonsense_config"); }

@@ -5,7 +5,8 @@
 //     for (int i = 0; i < episodes; ++i) { ...; progress.add(); }
 //
 // On a terminal there are bars with rate and time left; elsewhere a line every few seconds, and one
-// at the end, both on standard error. Nothing is shown if Config.log_to_driver is false.
+// at the end, both on standard error. Nothing is shown if Config.log_to_driver is false, and
+// outside of a session.
 #pragma once
 
 #include <memory>

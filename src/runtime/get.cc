@@ -225,7 +225,7 @@ Bytes get_bytes(RefAddress ref, std::uint64_t session, std::optional<Duration> t
   const Address address = runtime::to_shm(ref);
   Record& record = process.memory().record(address.slot);
   if (timeout && *timeout < Duration::zero())
-    throw Error("the timeout of get is negative; 0 only looks, none waits for ever");
+    throw Error("the timeout is negative; 0 only looks, none waits for ever");
   if (!arrives(process, record, ref, timeout)) {
     throw GetTimeoutError("the result of task " + runtime::describe_task(process, record) +
                           " was not there in time");
