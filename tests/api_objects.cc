@@ -62,6 +62,10 @@ bool is_passed_on(mobula::View<double> values) {
 double sums_through(mobula::View<double> values) {
   return mobula::get(remote<sum_span>(values)) / 2 + mobula::get(remote<sum_view>(values)) / 2;
 }
+bool is_one_text(std::string_view a, std::string_view b) { return a.data() == b.data(); }
+bool is_one_view(mobula::View<double> a, const mobula::View<double>& b) {
+  return a.data() == b.data();
+}
 void scribble(std::span<const double> values) {
   auto* memory = const_cast<double*>(values.data());
   *static_cast<volatile double*>(memory) = 1;
@@ -88,11 +92,17 @@ TEST_CASE("span, string_view and View parameters take values and Refs") {
   CHECK(mobula::get(remote<objects::sum_span>(std::span<const double>(values).first(2))) == 3);
 }
 
-TEST_CASE("a span parameter reads the object where it lies") {
+TEST_CASE("span, string_view, View and get_view read the object where it lies") {
   const Ref<std::vector<double>> stored = mobula::put(std::vector<double>(10'000, 0.5));
+  const Ref<std::string> text = mobula::put(std::string(10'000, 'a'));
 
   // given twice, a copy would lie at two places
   CHECK(mobula::get(remote<objects::distance_of_two>(stored, stored)) == 0);
+  CHECK(mobula::get(remote<objects::is_one_text>(text, text)));
+  CHECK(mobula::get(remote<objects::is_one_view>(stored, stored)));
+  const auto once = mobula::get_view(stored);
+  const auto again = mobula::get_view(stored);
+  CHECK(once.data() == again.data());
 }
 
 TEST_CASE("a View that is an argument stands for its object, which is not copied") {
@@ -144,6 +154,17 @@ TEST_CASE("get of a vector keeps the order, and throws the first failure in it")
   } catch (const mobula::TaskError& e) {
     CHECK(e.message() == "failed with 20");
   }
+}
+
+TEST_CASE("get of many tasks that return nothing waits for all, and throws what one threw") {
+  std::vector<Ref<void>> refs;
+  for (int i = 0; i < 20; ++i) refs.push_back(remote<objects::nothing>());
+  mobula::get(refs);
+  CHECK(mobula::wait(refs, {.num_returns = 20, .timeout = 0ms}).ready.size() == 20);
+
+  refs.push_back(remote<[] { throw std::runtime_error("nothing came of it"); }>());
+  CHECK_THROWS_WITH_AS(mobula::get(refs), doctest::Contains("nothing came of it"),
+                       mobula::TaskError);
 }
 
 TEST_CASE("try_get gives errors as values" * needs_workers()) {
@@ -452,6 +473,21 @@ TEST_CASE("sealing a buffer copies nothing: it takes its memory once, before and
   const auto view = mobula::get_view(ref);
 
   CHECK(used() == open);
+}
+
+TEST_CASE("a sealed buffer is read at the place where it was written") {
+  // Readers see the store through a window of their own, which is as far from the writers' at each
+  // place of it.
+  std::set<std::uintptr_t> distances;
+  std::vector<mobula::View<std::byte>> views;
+  for (const std::size_t size : {100, 2000, 50'000, 5 << 20}) {
+    mobula::Buffer buffer = mobula::create_buffer(size);
+    const auto written = reinterpret_cast<std::uintptr_t>(buffer.data());
+    views.push_back(mobula::get_view(buffer.seal()));
+    distances.insert(reinterpret_cast<std::uintptr_t>(views.back().data()) - written);
+  }
+
+  CHECK(distances.size() == 1);
 }
 
 TEST_CASE("a buffer that is never sealed gives its memory back") {

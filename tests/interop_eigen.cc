@@ -98,6 +98,11 @@ TEST_CASE("get_map shows a matrix in place, outlives its ref, and begins on a ca
     return get_map(ref);
   }();
 
+  const Ref<Eigen::MatrixXd> shared = mobula::put(Eigen::MatrixXd(Eigen::MatrixXd::Ones(64, 64)));
+  const auto once = get_map(shared);
+  const auto again = get_map(shared);
+
+  CHECK(once->data() == again->data());  // a copy would lie at two places
   CHECK(view->sum() == 4096);
   CHECK((*view).rows() == 64);
   CHECK(reinterpret_cast<std::uintptr_t>(view->data()) % 64 == 0);
