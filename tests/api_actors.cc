@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <map>
 #include <memory>
 #include <numeric>
 #include <set>
@@ -141,10 +142,8 @@ struct Worker {
   bool was_restarted() const { return mobula::this_task().was_restarted(); }
   std::string actor_id() const { return mobula::this_task().actor_id; }
   std::string task_name() const { return mobula::this_task().name; }
-  int cpus() const {
-    const auto held = mobula::this_task().resources;
-    const auto cpu = held.find("CPU");
-    return cpu == held.end() ? 0 : static_cast<int>(cpu->second);
+  double held(const std::string& what) const {
+    return amount_of(mobula::this_task().resources, what);
   }
 };
 
@@ -412,18 +411,26 @@ TEST_CASE("tasks run beside an actor that is busy" * needs_workers()) {
   CHECK(mobula::get(busy) == 1);
 }
 
-TEST_CASE("this_task knows the actor, and the CPUs that it holds" * needs_workers()) {
+TEST_CASE("this_task knows the actor, and the resources that it holds" * needs_workers()) {
   const auto worker = actor<Worker>();
-  const auto holder = actor<Worker>.with({.num_cpus = 1})();
+  const auto holder = actor<Worker>.with(
+      {.num_cpus = 1, .num_gpus = 0.5, .memory = 64 << 20, .resources = {{"lamp", 0.25}}})();
 
   const std::string id = mobula::get(worker.call<&Worker::actor_id>());
   CHECK(!id.empty());
   CHECK(mobula::get(worker.call<&Worker::actor_id>()) == id);
   CHECK(mobula::get(holder.call<&Worker::actor_id>()) != id);
   CHECK(mobula::get(worker.call<&Worker::task_name>()).find("task_name") != std::string::npos);
-  CHECK(mobula::get(worker.call<&Worker::cpus>()) == 0);
-  CHECK(mobula::get(holder.call<&Worker::cpus>()) == 1);
-  CHECK(eventually(10s, [] { return amount_of(mobula::available_resources(), "CPU") == 1; }));
+  CHECK(mobula::get(worker.call<&Worker::held>("CPU")) == 0);
+  for (const auto& [what, amount] : std::map<std::string, double>{
+           {"CPU", 1}, {"GPU", 0.5}, {"memory", 64 << 20}, {"lamp", 0.25}}) {
+    CAPTURE(what);
+    CHECK(mobula::get(holder.call<&Worker::held>(what)) == amount);
+    CHECK(eventually(10s, [&] {
+      return amount_of(mobula::available_resources(), what) ==
+             amount_of(mobula::cluster_resources(), what) - amount;
+    }));
+  }
 }
 
 TEST_CASE("a method that throws fails its call, and the actor goes on") {
@@ -658,6 +665,9 @@ TEST_CASE("actors come and go by the hundred") {
 }
 
 int main(int argc, char** argv) {
-  return mobula::test::run_in_session(
-      argc, argv, {.num_cpus = 2, .resources = {{"lamp", 1}}, .object_store_memory = 256ULL << 20});
+  return mobula::test::run_in_session(argc, argv,
+                                      {.num_cpus = 2,
+                                       .num_gpus = 1,
+                                       .resources = {{"lamp", 1}},
+                                       .object_store_memory = 256ULL << 20});
 }

@@ -249,6 +249,11 @@ TEST_CASE("lambdas of one signature in one function do not meet") {
   CHECK(mobula::get(plus) == 11);
   CHECK(mobula::get(times) == 30);
   CHECK(mobula::get(minus) == 9);
+  // in one line, and out of one macro, too
+#define BOTH(a, b) remote<[](int x) { return x + a; }>(1), remote<[](int x) { return x + b; }>(1)
+  const std::vector<Ref<int>> both{BOTH(10, 100)};
+  CHECK(mobula::get(both) == std::vector{11, 101});
+#undef BOTH
 }
 
 TEST_CASE("static methods, noexcept functions and templates are remote functions") {

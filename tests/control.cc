@@ -327,9 +327,15 @@ TEST_CASE("what a task or actor starts is in its environment, unless it gives an
   CHECK(mobula::get(remote<look_by_actor>.with({.runtime_env = environment})(variable)).variable ==
         "green");
 
-  const auto looker = actor<Looker>.with({.runtime_env = environment})();
-  CHECK(mobula::get(looker.call<&Looker::look_here>(variable)).variable == "green");
-  CHECK(mobula::get(looker.call<&Looker::look_by_task>(variable)).variable == "green");
+  Scratch scratch;
+  const std::string folder = std::filesystem::canonical(scratch.path()).string();
+  const auto looker = actor<Looker>.with(
+      {.runtime_env = {.env_vars = environment.env_vars, .working_dir = folder}})();
+  for (const Seen& seen : {mobula::get(looker.call<&Looker::look_here>(variable)),
+                           mobula::get(looker.call<&Looker::look_by_task>(variable))}) {
+    CHECK(seen.variable == "green");
+    CHECK(seen.folder == folder);
+  }
   CHECK(mobula::get(remote<look>(variable)).variable == "(none)");
 }
 

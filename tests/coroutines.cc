@@ -111,6 +111,15 @@ struct Worker {
     for (const int value : values) sum += value;
     co_return std::to_string(sum) + " " + std::to_string(a) + " " + std::to_string(b);
   }
+  // Also those behind a failure are waited for.
+  Async<std::string> all_or_why(std::vector<Ref<int>> refs) {
+    try {
+      co_await mobula::when_all(refs);
+    } catch (const mobula::TaskError& e) {
+      co_return e.message();
+    }
+    co_return "all";
+  }
   Async<std::size_t> first_of(std::vector<Ref<int>> refs) {
     const std::size_t first = co_await mobula::when_any(refs);
     const std::size_t again = co_await mobula::when_any(refs[first], refs[0]);
@@ -214,6 +223,26 @@ TEST_CASE("a coroutine waits for all, for any, and for a time") {
   CHECK_THROWS_AS(mobula::get(worker.call<&Worker::first_of>(std::vector<Ref<int>>()), 20s),
                   mobula::TaskError);
   CHECK_THROWS_AS(mobula::get(worker.call<&Worker::sleeps>(-1), 20s), mobula::TaskError);
+}
+
+TEST_CASE("a coroutine that waits for all gets the first failure, for any also a failed one") {
+  Scratch scratch;
+  const std::string gate = scratch.file("gate");
+  const auto worker = actor<Worker>();
+  const std::vector<Ref<int>> refs{remote<coro::twice>(1), remote<coro::fails>("the first"),
+                                   remote<coro::fails>("the second"),
+                                   remote<coro::at_gate>(gate, 1)};
+  mobula::wait(std::vector{refs[1], refs[2]}, {.num_returns = 2, .timeout = 20s});
+
+  const Ref<std::string> why = worker.call<&Worker::all_or_why>(refs);
+  const auto any = worker.call<&Worker::first_of>(std::vector{refs[3], refs[2]});
+  CHECK(mobula::get(any, 20s) == 1);
+  CHECK_THROWS_AS(mobula::get(why, 50ms), mobula::GetTimeoutError);
+  open_gate(gate);
+
+  CHECK(mobula::get(why, 20s) == "the first");
+  CHECK_THROWS_AS(mobula::get(worker.call<&Worker::all_or_why>(std::vector{Ref<int>()}), 20s),
+                  mobula::TaskError);
 }
 
 TEST_CASE("a cancelled coroutine is told where it waits") {
