@@ -14,6 +14,8 @@ static void require(int holds, const char* what, int line) {
 }
 #define HOLDS(condition) require((condition), #condition, __LINE__)
 
+enum { kStore = 64 << 20 }; /* bytes of object memory */
+
 /* ---- What workers run. ---- */
 
 static int square(mobula_call* call, void* context) {
@@ -56,6 +58,26 @@ static int refuse(mobula_call* call, void* context) {
 static int nothing(mobula_call* call, void* context) {
   (void)call;
   (void)context;
+  return MOBULA_OK;
+}
+
+/* Only a method has an object. */
+static int has_no_self(mobula_call* call, void* context) {
+  (void)context;
+  return mobula_call_self(call) == NULL ? MOBULA_OK : mobula_call_fail(call, "there is an object");
+}
+
+static int crashes(mobula_call* call, void* context) {
+  (void)call;
+  (void)context;
+  _Exit(3);
+}
+
+static int never_listens(mobula_call* call, void* context) {
+  const struct timespec pause = {1, 0};
+  (void)call;
+  (void)context;
+  for (;;) nanosleep(&pause, NULL);
   return MOBULA_OK;
 }
 
@@ -159,6 +181,15 @@ static void tasks(void) {
   mobula_ref_retain(d);
   mobula_ref_release(d);
   HOLDS(int_of(d) == 49);
+
+  mobula_object* object = NULL;
+  mobula_ref crash;
+  options.max_retries = 1;
+  HOLDS(mobula_submit("crashes", NULL, 0, &options, &crash) == MOBULA_OK);
+  HOLDS(mobula_get(crash, -1, &object) == MOBULA_WORKER_CRASHED && object == NULL);
+  HOLDS(strstr(mobula_error_message(), "by C (id ") != NULL);
+  HOLDS(strstr(mobula_error_message(), "it was tried 2 times") != NULL);
+  mobula_ref_release(crash);
   const mobula_ref all[] = {a, b, c, d};
   for (size_t i = 0; i < 4; ++i) mobula_ref_release(all[i]);
 }
@@ -205,6 +236,12 @@ static void waiting(void) {
   HOLDS(mobula_wait(refs, 3, 3, 30000000000, is_ready, &ready) == MOBULA_OK);
   HOLDS(ready == 3 && is_ready[0] && is_ready[1] && is_ready[2]);
   HOLDS(mobula_wait(refs, 3, 4, 0, is_ready, &ready) == MOBULA_ERROR);
+
+  mobula_ref_release(refs[1]);
+  HOLDS(mobula_submit("runs_until_cancelled", NULL, 0, NULL, &refs[1]) == MOBULA_OK);
+  HOLDS(mobula_wait(refs, 3, 3, 0, is_ready, &ready) == MOBULA_OK);
+  HOLDS(ready == 2 && is_ready[0] && !is_ready[1] && is_ready[2]);
+  HOLDS(mobula_cancel(refs[1], 0, NULL) == MOBULA_OK);
   for (int i = 0; i < 3; ++i) mobula_ref_release(refs[i]);
 }
 
@@ -229,6 +266,20 @@ static void actors(void) {
 
   HOLDS(mobula_actor_call(counter, "Tally::sum", NULL, 0, &first) == MOBULA_ERROR);
   HOLDS(strstr(mobula_error_message(), "the actor is of class Counter (C)") != NULL);
+  mobula_options restarted = mobula_options_default();
+  restarted.max_restarts = 1;
+  mobula_actor phoenix;
+  HOLDS(mobula_actor_create("Counter", &from, 1, &restarted, &phoenix) == MOBULA_OK);
+  HOLDS(mobula_actor_call(phoenix, "Counter::crash", NULL, 0, &first) == MOBULA_OK);
+  HOLDS(mobula_get(first, -1, &object) == MOBULA_ACTOR_UNAVAILABLE);
+  mobula_ref_release(first);
+  HOLDS(mobula_actor_call(phoenix, "Counter::add", &by, 1, &first) == MOBULA_OK);
+  HOLDS(mobula_get(first, -1, &object) == MOBULA_OK);
+  HOLDS(mobula_object_value(object, &n, sizeof n) == MOBULA_OK && n == 15);
+  mobula_object_release(object);
+  mobula_ref_release(first);
+  mobula_actor_release(phoenix);
+
   HOLDS(mobula_actor_kill(counter) == MOBULA_OK);
   HOLDS(mobula_actor_call(counter, "Counter::add", &by, 1, &first) == MOBULA_OK);
   HOLDS(mobula_get(first, -1, &object) == MOBULA_ACTOR_DIED && object == NULL);
@@ -273,6 +324,16 @@ static void errors(void) {
   mobula_options greedy = mobula_options_default();
   greedy.num_cpus = 1e6;
   HOLDS(mobula_submit("nothing", NULL, 0, &greedy, &ref) == MOBULA_UNSCHEDULABLE);
+  greedy.num_cpus = -1;
+  greedy.num_gpus = 1;
+  HOLDS(mobula_submit("nothing", NULL, 0, &greedy, &ref) == MOBULA_UNSCHEDULABLE);
+  char* large = calloc(kStore, 1);
+  HOLDS(mobula_put(mobula_array(large, kStore, 1, 1), &ref) == MOBULA_OBJECT_STORE_FULL);
+  free(large);
+  HOLDS(mobula_submit("has_no_self", NULL, 0, NULL, &ref) == MOBULA_OK);
+  HOLDS(mobula_get(ref, -1, &object) == MOBULA_OK);
+  mobula_object_release(object);
+  mobula_ref_release(ref);
   const mobula_ref empty = {{0, 0}};
   HOLDS(mobula_get(empty, 0, &object) == MOBULA_ERROR);
 
@@ -301,7 +362,21 @@ static void cancelling(void) {
   HOLDS(mobula_get(waiter, -1, &object) == MOBULA_TASK_CANCELLED);
   HOLDS(mobula_cancel(stuck, 0, &cancelled) == MOBULA_OK && cancelled == 1);
   HOLDS(mobula_get(stuck, -1, &object) == MOBULA_TASK_CANCELLED);
-  HOLDS(mobula_cancel(stuck, 0, NULL) == MOBULA_OK);
+  HOLDS(mobula_cancel(stuck, 0, &cancelled) == MOBULA_OK && cancelled == 1);
+
+  mobula_ref deaf;
+  HOLDS(mobula_submit("never_listens", NULL, 0, NULL, &deaf) == MOBULA_OK);
+  HOLDS(mobula_get(deaf, 300000000, &object) == MOBULA_GET_TIMEOUT); /* it runs by now */
+  HOLDS(mobula_cancel(deaf, 0, NULL) == MOBULA_OK);
+  HOLDS(mobula_get(deaf, 0, &object) == MOBULA_GET_TIMEOUT);
+  HOLDS(mobula_cancel(deaf, 1, NULL) == MOBULA_OK);
+  HOLDS(mobula_get(deaf, 30000000000, &object) == MOBULA_TASK_CANCELLED);
+  mobula_ref_release(deaf);
+  const int32_t one = 1;
+  const mobula_ref done = submit("square", mobula_value(&one, sizeof one));
+  HOLDS(int_of(done) == 1);
+  HOLDS(mobula_cancel(done, 0, &cancelled) == MOBULA_OK && cancelled == 0);
+  mobula_ref_release(done);
   mobula_ref_release(waiter);
   mobula_ref_release(stuck);
 }
@@ -315,16 +390,25 @@ int main(int argc, char** argv) {
   HOLDS(mobula_register("reversed", reversed, NULL) == MOBULA_OK);
   HOLDS(mobula_register("refuse", refuse, NULL) == MOBULA_OK);
   HOLDS(mobula_register("nothing", nothing, NULL) == MOBULA_OK);
+  HOLDS(mobula_register("has_no_self", has_no_self, NULL) == MOBULA_OK);
+  HOLDS(mobula_register("crashes", crashes, NULL) == MOBULA_OK);
+  HOLDS(mobula_register("never_listens", never_listens, NULL) == MOBULA_OK);
   HOLDS(mobula_register("runs_until_cancelled", runs_until_cancelled, NULL) == MOBULA_OK);
   HOLDS(mobula_register("waits_for_ever", waits_for_ever, NULL) == MOBULA_OK);
   HOLDS(mobula_register("square_of_handle", square_of_handle, NULL) == MOBULA_OK);
   HOLDS(mobula_register_actor("Counter", make_counter, destroy_counter, NULL) == MOBULA_OK);
   HOLDS(mobula_register_method("Counter", "add", add_to_counter, NULL) == MOBULA_OK);
+  HOLDS(mobula_register_method("Counter", "crash", crashes, NULL) == MOBULA_OK);
   HOLDS(!mobula_is_initialized());
 
   mobula_config config = mobula_config_default();
   config.num_cpus = 2;
+  config.object_store_memory = kStore;
   config.code_search_path = MOBULA_PLUGIN;
+  config.spill_directory = "/no/such/folder";
+  HOLDS(mobula_init(argc, argv, &config) == MOBULA_ERROR);
+  HOLDS(strstr(mobula_error_message(), "/no/such/folder") != NULL);
+  config.spill_directory = NULL;
   HOLDS(mobula_init(argc, argv, &config) == MOBULA_OK); /* a worker does not come back */
   HOLDS(mobula_is_initialized());
   tasks();
