@@ -30,13 +30,19 @@ int later_driver() {
   return epoch;
 }
 
+// Two sessions are two jobs, as those of two programs.
 int main(int argc, char** argv) {
-  const mobula::Session session(argc, argv);
-  try {
-    first_driver();
-    return later_driver() == 7 ? 0 : 1;
-  } catch (const mobula::Error& e) {
-    std::puts(e.what());  // needs a node that stays, and this one ends with its driver ..
-    return 0;
+  {
+    const mobula::Session session(argc, argv);
+    try {
+      first_driver();
+    } catch (const mobula::Error& e) {
+      std::puts(e.what());  // needs a node that stays, and this one ends with its driver ..
+      return 1;
+    }
   }
+  const mobula::Session session(argc, argv);
+  const int epoch = later_driver();
+  std::printf("the epoch is %d\n", epoch);
+  return epoch == 7 ? 0 : 1;
 }
