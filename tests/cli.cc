@@ -258,6 +258,29 @@ TEST_CASE("stop tells which drivers' jobs ended with the node") {
   CHECK(node.keeper().wait(10s).has_value());
 }
 
+TEST_CASE("stop ends the node that is named, or all, and asks which one of several is meant") {
+  const OwnPlace place;
+  StayingNode ann(place, {}, "ann");
+  StayingNode bob(place, {}, "bob");
+
+  const auto which = place.run({"stop"});
+  CHECK(which.code == 3);
+  CHECK(has(which.output, "ann, bob"));
+  CHECK(place.run({"stop", "cid"}).code == 3);
+  CHECK(ann.answers());
+
+  CHECK(place.run({"stop", "ann"}).code == 0);
+  CHECK(!ann.answers());
+  CHECK(bob.answers());
+
+  StayingNode cid(place, {}, "cid");
+  const auto all = place.run({"stop", "--all"});
+  CHECK(all.code == 0);
+  CHECK(has(all.output, "node bob has ended"));
+  CHECK(has(all.output, "node cid has ended"));
+  CHECK(place.run({"status"}).code == 3);
+}
+
 TEST_CASE("list shows tasks, actors, objects, workers and jobs of a driver with its own node") {
   const OwnPlace place;
   Job job(place);
