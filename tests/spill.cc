@@ -97,6 +97,12 @@ struct Keeper {
   Block copy(int i) const { return mobula::get(kept[static_cast<std::size_t>(i)]); }
 };
 
+struct Onlooker {
+  mobula::View<int> kept;
+  void keep(mobula::View<int> view) { kept = std::move(view); }
+  bool is_right(int seed) const { return is_block(kept, seed); }
+};
+
 // Takes more than all memory of the store, so that what was there before is on disk.
 std::vector<Ref<Block>> push_out() {
   std::vector<Ref<Block>> filler;
@@ -240,6 +246,16 @@ TEST_CASE("what a view shows stays where it is while everything else goes") {
   view = {};
   push_out();
   CHECK(is_block(copy, 1, 2 * kBlock));
+}
+
+TEST_CASE("so does what a view shows that an actor was given and keeps") {
+  const auto onlooker = mobula::actor<Onlooker>();
+  mobula::get(onlooker.call<&Onlooker::keep>(mobula::put(block(3))), 20s);
+
+  for (int round = 0; round < 2; ++round) {
+    push_out();
+    CHECK(mobula::get(onlooker.call<&Onlooker::is_right>(3), 20s));
+  }
 }
 
 TEST_CASE("many processes may ask for the same spilled objects at the same moment") {
