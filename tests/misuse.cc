@@ -179,8 +179,19 @@ int after_shutdown(int argc, char** argv) {
   const Ref<std::vector<int>> large = mobula::put(std::vector<int>(100'000, 1));
   const auto counter = mobula::actor<Counter>();
   HOLDS(mobula::get(counter.call<&Counter::add>(2)) == 2);
+  std::future<int> late = mobula::to_future(remote<until_cancelled>());
+  bool called = false;
+  mobula::then(remote<until_cancelled>(), [&](const mobula::Result<int>&) { called = true; });
   mobula::shutdown();
 
+  HOLDS(late.wait_for(20s) == std::future_status::ready);
+  try {
+    late.get();
+    HOLDS(!"the future has a value");
+  } catch (const std::future_error& e) {
+    HOLDS(e.code() == std::future_errc::broken_promise);
+  }
+  HOLDS(!called);
   HOLDS(!mobula::is_initialized());
   HOLDS(throws<Error>([] { remote<square>(1); }));
   HOLDS(throws<Error>([&] { mobula::get(ready); }));
@@ -242,12 +253,12 @@ int empty_refs(int argc, char** argv) {
 }
 
 // Absent: for ever; 0: only look; negative: an error, at once, also for what is ready.
-int negative_timeouts(int argc, char** argv) {
+int timeouts(int argc, char** argv) {
   const Session session(argc, argv, kSmall);
   const Ref<int> ready = mobula::put(1);
-  const Ref<int> never = remote<until_cancelled>();
+  const Ref<int> never = remote<until_cancelled>.with({.num_cpus = 0})();
   const auto group = mobula::placement_group({{{"CPU", 2}}});
-  mobula::StreamRef<int> stream = remote<numbers>(1);
+  mobula::StreamRef<int> stream = remote<numbers>.with({.num_cpus = 0})(1);
   const auto mesh = mobula::mesh<Counter>(2);
   const mobula::MeshRef<int> results = mesh.call<&Counter::add>(1);
   const auto refused = [](const auto& call) {
@@ -274,6 +285,17 @@ int negative_timeouts(int argc, char** argv) {
 
   HOLDS(mobula::get(ready, 0ms) == 1);
   HOLDS(throws<mobula::GetTimeoutError>([&] { mobula::get(never, 0ms); }));
+
+  constexpr mobula::Duration kLongest = mobula::Duration::max();
+  const auto soon = [] {
+    return remote<[] {
+    std::this_thread::sleep_for(20ms);
+    return 1;
+  }>.with({.num_cpus = 0})();
+  };
+  HOLDS(mobula::get(soon(), kLongest) == 1);
+  HOLDS(mobula::wait(std::vector{soon()}, {.timeout = kLongest}).ready.size() == 1);
+  HOLDS(stream.next(kLongest) == 0);
   mobula::cancel(never);
   return 0;
 }
@@ -307,10 +329,16 @@ int nonsense_options(int argc, char** argv) {
     HOLDS(throws<Error>([&] { remote<square>.with({.resources = {{"lamp", amount}}})(1); }));
     HOLDS(throws<Error>([&] { mobula::actor<Counter>.with({.num_cpus = amount})(); }));
   }
-  HOLDS(throws<Error>([] { remote<square>.with({.max_retries = -2})(1); }));
+  for (const int retries : {-2, 251, 1 << 16}) {
+    HOLDS(throws<Error>([&] { remote<square>.with({.max_retries = retries})(1); }));
+    HOLDS(throws<Error>([&] { mobula::actor<Counter>.with({.max_restarts = retries})(); }));
+    HOLDS(throws<Error>([&] { mobula::actor<Counter>.with({.max_task_retries = retries})(); }));
+  }
+  for (const char* name : {"CPU", "GPU", "memory"})  // have options of their own
+    HOLDS(throws<Error>([&] { remote<square>.with({.resources = {{name, 1}}})(1); }));
+  HOLDS(throws<Error>([] { remote<square>.with({.resources = {{"lamp", 1e-9}}})(1); }));
+  HOLDS(throws<Error>([] { remote<square>.with({.resources = {{"two\nlines", 1}}})(1); }));
   HOLDS(throws<Error>([] { remote<square>.with({.resources = {{"", 1}}})(1); }));
-  HOLDS(throws<Error>([] { mobula::actor<Counter>.with({.max_restarts = -2})(); }));
-  HOLDS(throws<Error>([] { mobula::actor<Counter>.with({.max_task_retries = -2})(); }));
   for (const int retries : {-2, 251, 1 << 16}) {
     HOLDS(throws<Error>([&] {
       mobula::actor<Counter>().with({.max_task_retries = retries}).call<&Counter::add>(1);
@@ -423,7 +451,7 @@ const std::map<std::string_view, int (*)(int, char**)> kCases{
     {"ref_of_ended_session", ref_of_ended_session},
     {"sessions_in_sequence", sessions_in_sequence},
     {"empty_refs", empty_refs},
-    {"negative_timeouts", negative_timeouts},
+    {"timeouts", timeouts},
     {"unschedulable", unschedulable},
     {"nonsense_options", nonsense_options},
     {"nonsense_config", nonsense_config},
@@ -461,8 +489,8 @@ TEST_CASE("a ref of an ended session throws Error in the next one") {
 }
 TEST_CASE("a program can have one session after another") { check_case("sessions_in_sequence"); }
 TEST_CASE("empty refs and handles throw Error at the call") { check_case("empty_refs"); }
-TEST_CASE("negative timeouts and deadlines are refused at the call") {
-  check_case("negative_timeouts");
+TEST_CASE("negative timeouts and deadlines are refused at the call; the longest are long") {
+  check_case("timeouts");
 }
 TEST_CASE("a demand that no node can meet is refused at the call") { check_case("unschedulable"); }
 TEST_CASE("options that make no sense are refused at the call") { check_case("nonsense_options"); }
