@@ -72,6 +72,11 @@ TEST_CASE("an exported function is called by its name, with values, refs and opt
 
   CHECK(get(five) == 5);
   CHECK(get(two) == 2);
+  CHECK_THROWS_AS(remote_by_name<int(int, int)>("subtract").with({.num_cpus = 64})(five, 3),
+                  mobula::UnschedulableError);
+  CHECK(has(message_of<mobula::TaskError>(
+                [] { get(remote_by_name<int(int)>("fail").with({.name = "the failing one"})(3)); }),
+            "task the failing one (id "));
   CHECK(get(remote_by_name<std::size_t(std::string)>("length")("four")) == 4);
   CHECK(get(remote_by_name<std::size_t(std::string_view)>("length")("seven..")) == 7);
 }
@@ -98,7 +103,9 @@ TEST_CASE("a library's function is meant by its name though the program has anot
 
 TEST_CASE("an exported class and a factory make actors, whose methods are called by name") {
   const AnyActor tally = actor_by_name<void(int)>("Tally")(10);
-  const AnyActor echo = actor_by_name<void()>("Echo::make").with({.num_cpus = 0})();
+  const AnyActor echo = actor_by_name<void()>("Echo::make").with({.name = "the echo"})();
+  CHECK_THROWS_AS(actor_by_name<void()>("Echo::make").with({.name = "the echo"})(),
+                  mobula::ActorAlreadyExistsError);
 
   CHECK(get(tally.call<int(int)>("Tally::add", 5)) == 15);
   CHECK(get(tally.call<int(int)>("Tally::add", tally.call<int()>("Tally::sum"))) == 30);

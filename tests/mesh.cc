@@ -152,8 +152,20 @@ TEST_CASE("a constructor's arguments are shared or dealt as well") {
 
   CHECK(mobula::get(blocks.call<&Block::id>()) == up_to(4));
   CHECK(mobula::get(blocks.call<&Block::sum>()) == std::vector<long>(4, 6));
-  const auto three = mesh<Block>.with({.max_restarts = 1})(3);
-  CHECK(mobula::get(three.call<&Block::id>()) == std::vector<int>(3, 0));
+  CHECK(mobula::get(mesh<Block>(3).call<&Block::id>()) == std::vector<int>(3, 0));
+}
+
+TEST_CASE("the options are each member's, and a name gets its number") {
+  const auto blocks = mesh<Block>.with({.name = "block", .max_restarts = 1})(3, each(up_to(3)));
+
+  for (int i = 0; i < 3; ++i) {
+    const auto member = mobula::get_actor<Block>("block-" + std::to_string(i));
+    CHECK(member == blocks.member(static_cast<std::size_t>(i)));
+    mobula::kill(member, {.no_restart = false});
+    CHECK(eventually(20s, [&] {  // a call that the kill hit has no result
+      return mobula::try_get(member.call<&Block::id>(), 20s).value_or(-1) == i;
+    }));
+  }
 }
 
 TEST_CASE("the members' constructors read a Ref's value and a View in place") {
