@@ -7,11 +7,14 @@
 
 #include <any>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <future>
 #include <memory>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -127,6 +130,15 @@ class Account : public Base, public Second {
   int balance() const { return balance_; }
   int pid() { return ::getpid(); }
   void fail() { throw std::runtime_error("overdrawn"); }
+  std::string variable_here(const std::string& name) { return variable(name); }
+  // How many of its calls are at work at once, if these come to be two within ten seconds.
+  int meet() {
+    ++inside_;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (inside_ < 2 && std::chrono::steady_clock::now() < end)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return inside_;
+  }
   bool restarted() { return ray::WasCurrentActorRestarted(); }
   int crash() { ::_exit(3); }
   int leave() {
@@ -146,13 +158,14 @@ class Account : public Base, public Second {
 
  private:
   int balance_;
+  std::atomic<int> inside_{0};
   ray::ActorHandle<Account> kept_;
 };
 RAY_REMOTE(RAY_FUNC(Account::create), RAY_FUNC(Account::create, int), Account::create_broken,
            &Account::deposit, &Account::deposit_of, &Account::balance, &Account::pid,
            &Account::fail, &Account::restarted, &Account::crash, &Account::leave,
-           &Account::balance_of, &Account::open_other, &Account::keep_and_ask, &Base::kind,
-           &Base::twice, &Second::get_second)
+           &Account::balance_of, &Account::open_other, &Account::keep_and_ask,
+           &Account::variable_here, &Account::meet, &Base::kind, &Base::twice, &Second::get_second)
 
 }  // namespace
 
@@ -318,6 +331,33 @@ TEST_CASE("actors have names, in namespaces, and are killed with and without a r
   account.Kill();
   CHECK_THROWS_AS(account.Task(&Account::balance).Remote().Get(), ray::internal::RayActorException);
   CHECK(!ray::GetActor<Account>("savings"));
+}
+
+TEST_CASE("SetName, SetRuntimeEnv and SetMaxConcurrency do what they say") {
+  const auto words_of = [](const auto& object) -> std::string {
+    try {
+      object.Get();
+    } catch (const ray::internal::RayTaskException& e) {
+      return e.what();
+    }
+    return "";
+  };
+  ray::RuntimeEnv env;
+  env.Set("env_vars", std::map<std::string, std::string>{{"OF_ONE", "yes"}});
+  auto account =
+      ray::Actor(RAY_FUNC(Account::create, int)).SetRuntimeEnv(env).SetMaxConcurrency(2).Remote(1);
+
+  CHECK(words_of(ray::Task(throw_logic_error).SetName("odd one").Remote()).find("task odd one (") !=
+        std::string::npos);
+  CHECK(words_of(account.Task(&Account::fail).SetName("dear call").Remote())
+            .find("task dear call (") != std::string::npos);
+  CHECK(*ray::Task(variable).SetRuntimeEnv(env).Remote("OF_ONE").Get() == "yes");
+  CHECK(ray::Task(variable).Remote("OF_ONE").Get()->empty());
+  CHECK(*account.Task(&Account::variable_here).Remote("OF_ONE").Get() == "yes");
+  const auto first = account.Task(&Account::meet).Remote();
+  const auto second = account.Task(&Account::meet).Remote();
+  CHECK(*first.Get() == 2);
+  CHECK(*second.Get() == 2);
 }
 
 TEST_CASE("ExitActor ends the actor, and its call has no result") {

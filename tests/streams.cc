@@ -323,6 +323,22 @@ TEST_CASE("a cancelled producer's readers get its items, then TaskCancelledError
   CHECK_THROWS_AS(drain(), mobula::TaskCancelledError);
 }
 
+TEST_CASE("a producer's deadline ends its stream, after the items that it had pushed") {
+  StreamRef<long> stream = remote<endless>.with({.deadline = 100ms, .max_unread = 4})();
+  CHECK(stream.next(20s) == 0);
+
+  const auto drain = [&] {
+    while (stream.next(20s)) {
+    }
+  };
+  CHECK_THROWS_AS(drain(), mobula::DeadlineExceededError);
+
+  const auto source = actor<Source>();
+  auto late = source.with({.deadline = 0s}).call<&Source::some>(5);
+  CHECK_THROWS_AS(late.next(20s), mobula::DeadlineExceededError);
+  CHECK(mobula::get(source.call<&Source::count>(), 20s) == 0);
+}
+
 TEST_CASE("readers share the items of a stream: each goes to one of them, in order") {
   const int n = scaled(20'000, 4000);
   StreamRef<int> stream = remote<numbers>.with({.num_cpus = 0})(n);
