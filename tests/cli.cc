@@ -186,6 +186,12 @@ TEST_CASE("help has examples, and a wrong command line is told what is wrong wit
            {{"start", "--head", "--json=1"}, "--json takes no value"},
            {{"list"}, "list what?"},
            {{"list", "cats"}, "no cats to list"},
+           {{"list", "tasks", "--state", "runing"}, "tasks are waiting, ready, running"},
+           {{"list", "actors", "--state", "running"}, "actors are pending, alive"},
+           {{"list", "jobs", "--state", "running"}, "--state is for tasks, actors"},
+           {{"list", "tasks", "--limit", "many"}, "--limit is 'many'"},
+           {{"stop", "main", "--all"}, "a name or --all"},
+           {{"stop", "--grace=-1"}, "--grace is '-1'"},
            {{"list", "tasks", "jobs"}, "'jobs' is one word too many"},
            {{"why"}, "why what?"},
        }) {
@@ -235,6 +241,15 @@ TEST_CASE("start returns when drivers can join, status shows it, and stop leaves
   CHECK(field(json.output, "kind") == "node");
   CHECK(field(json.output, "node") == "main");
   CHECK(place.run({"start", "--head"}).code == 1);  // the name is taken
+  Child other(mobula::test::mobula_command(),
+              {"start", "--head", "--name=other", "--object-store-memory=64M", "--json"},
+              place.variables());
+  REQUIRE(other.wait(20s).has_value());
+  CHECK(field(other.output(), "node") == "other");
+  CHECK(std::filesystem::exists(field(other.output(), "socket")));
+  CHECK(place.run({"stop", "other"}).code == 0);
+  const pid_t gone = std::stoi(field(other.output(), "pid"));
+  CHECK(eventually(5s, [&] { return mobula::test::is_gone(gone); }));
 
   const auto stopped = place.run({"stop"});
   INFO(stopped.output);

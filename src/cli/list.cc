@@ -6,8 +6,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/node_reader.h"
@@ -167,6 +170,21 @@ Table workers_table(const Sessions& sessions, bool exact) {
   return table;
 }
 
+const std::map<std::string, std::vector<std::string>> kStates = {
+    {"tasks", {"waiting", "ready", "running", "finished", "failed", "cancelled"}},
+    {"actors", {"pending", "alive", "restarting", "dead"}},
+    {"placement-groups", {"pending", "created", "ending"}}};
+
+void check_state(const std::string& kind, const std::string& state) {
+  const auto known = kStates.find(kind);
+  if (known == kStates.end()) throw UsageError("--state is for tasks, actors and placement-groups");
+  const std::vector<std::string>& states = known->second;
+  if (std::find(states.begin(), states.end(), state) != states.end()) return;
+  std::string all;
+  for (const std::string& one : states) all += (all.empty() ? "" : ", ") + one;
+  throw UsageError("--state is '" + state + "'; " + kind + " are " + all);
+}
+
 }  // namespace
 
 Table nodes_table(bool exact) {
@@ -219,6 +237,7 @@ int list(const Arguments& arguments) {
   const std::string& kind = arguments.words()[0];
   const bool json = arguments.has("json");
   const std::string state = arguments.text("state").value_or("");
+  if (arguments.text("state")) check_state(kind, state);
   const Sessions sessions = read_sessions(arguments.text("job").value_or(""));
   Table table;
   if (kind == "tasks") {

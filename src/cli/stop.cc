@@ -31,6 +31,7 @@ int stop(const Arguments& arguments) {
   if (grace > kGraceMax) throw UsageError("--grace is a number of seconds up to 1000000");
   const auto grace_ms = static_cast<std::uint64_t>(std::llround(grace * 1000));
   if (arguments.has("all")) {
+    if (!arguments.words().empty()) throw UsageError("a name or --all, not both");
     for (const std::string& folder : wire::living_folders(wire::kNodePrefix))
       stop_one(folder, grace_ms);
     return 0;
