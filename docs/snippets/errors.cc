@@ -16,6 +16,13 @@ double root(double x) {
 }
 // [/throws]
 
+// [own_type]
+struct NoSolution : std::runtime_error {
+  using std::runtime_error::runtime_error;  // made from its text, which is all of it that travels
+};
+double solve(double a) { return a != 0 ? 1 / a : throw NoSolution("a is 0"); }
+// [/own_type]
+
 int crash(int x) {
   if (x > 0) std::raise(SIGKILL);
   return x;
@@ -27,8 +34,21 @@ int slow(int x) {
 }
 
 int main(int argc, char** argv) {
+  // [register]
+  mobula::register_exception<NoSolution>();  // before the Session: all processes learn of it
   const mobula::Session session(argc, argv);
+  // [/register]
   int caught = 0;
+
+  try {
+    mobula::get(mobula::remote<solve>(0.0));
+  } catch (const mobula::TaskError& e) {
+    try {
+      e.rethrow_cause();
+    } catch (const NoSolution& cause) {
+      if (cause.what() == std::string("a is 0")) ++caught;
+    }
+  }
 
   // [task_error]
   const mobula::Ref<double> bad = mobula::remote<root>(-1.0);
@@ -68,5 +88,5 @@ int main(int argc, char** argv) {
     ++caught;
   }
   // [/unschedulable]
-  return caught == 4 ? 0 : 1;
+  return caught == 5 ? 0 : 1;
 }
