@@ -151,6 +151,13 @@ const std::map<std::string, Case> kCases = {
        mobula::get(remote<speak>(7));
        return 0;
      }},
+    {"printed_before",
+     [](int argc, char** argv) {
+       std::printf("before the session\n");
+       const mobula::Session session(argc, argv, {.num_cpus = 2});
+       mobula::get(actor<Ledger>().call<&Ledger::pid>());
+       return mobula::get(remote<steps>(1, 1)) == 1 ? 0 : 1;
+     }},
     {"logs_outside",
      [](int, char**) {
        mobula::log("spoken outside of a session");
@@ -345,6 +352,11 @@ TEST_CASE("a line of log says when, what and where, with the fields that were gi
 
   CHECK(lines_with(output, "went wrong").size() == 1);
   CHECK(lines_with(output, "for the curious").empty());
+}
+
+TEST_CASE("what was printed before the session is printed by no worker") {
+  // by the driver, and by the process from which workers are forked
+  CHECK(lines_with(output_of("printed_before"), "before the session").size() == 2);
 }
 
 TEST_CASE("what a call has logged is not logged again when it is replayed") {

@@ -19,7 +19,8 @@ struct ViewAccess;
 }
 
 // Read-only elements of an object, where they lie in the store. Pins the object while it lives, and
-// outlives its Ref. As an argument it stands for the object, which is not copied.
+// outlives its Ref, but not the session. As an argument it stands for the object, which is not
+// copied.
 template <class T>
 class View {
  public:

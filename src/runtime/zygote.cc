@@ -179,6 +179,7 @@ void run_zygote_if_asked() {
   if (!descriptor) return;
   const int socket = ::atoi(descriptor);
   ::unsetenv("MOBULA_ZYGOTE_SOCKET");  // programs that tasks start are not workers
+  ::fflush(nullptr);  // or each worker would print again what the program has printed so far
   Zygote(socket).run();
 }
 
