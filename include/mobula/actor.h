@@ -199,6 +199,17 @@ struct FirstThatMakes<T, Parameters<P...>, Parameters<C, More...>, Rest...>
           FirstThatMakes<T, Parameters<P...>, Parameters<More...>, Rest...>,
           ConstructorParameters<T, Parameters<P..., C>, Rest...>> {};
 
+// A class, and what was given for its constructor: the compiler names both with the error.
+template <bool Fits, class ActorClass, class... ArgumentTypes>
+struct CheckConstructor {
+  static_assert(Fits,
+                "mobula: the actor's class has no constructor that takes these arguments "
+                "(see CheckConstructor<false, ActorClass, ArgumentTypes...>)");
+};
+template <class T, class... A>
+inline constexpr bool kHasConstructor =
+    !std::is_void_v<typename ConstructorParameters<T, Parameters<>, std::decay_t<A>...>::type>;
+
 template <class T, class... P, class... A>
 ActorHandle<T> create_actor_with(const ActorOptions* options, Parameters<P...>*,
                                  const A&... arguments) {
@@ -219,9 +230,9 @@ ActorHandle<T> create_actor_with(const ActorOptions* options, Parameters<P...>*,
 template <class T, class... A>
 ActorHandle<T> create_actor(const ActorOptions* options, const A&... arguments) {
   using P = typename ConstructorParameters<T, Parameters<>, std::decay_t<A>...>::type;
-  static_assert(!std::is_void_v<P>,
-                "mobula: the actor's class has no constructor that takes these arguments");
-  if constexpr (!std::is_void_v<P>) {
+  constexpr bool kFits = !std::is_void_v<P>;
+  static_cast<void>(CheckConstructor<kFits, T, std::decay_t<const A>...>());
+  if constexpr (kFits) {
     return create_actor_with<T>(options, static_cast<P*>(nullptr), arguments...);
   } else {
     return {};

@@ -283,19 +283,25 @@ struct codec<MeshHandle<T>> {
 
 namespace detail {
 
-// The type of a constructor's parameter for which the argument stands.
+// What one member is given of an argument, and the type of a constructor's parameter for which that
+// stands.
 template <class A>
-struct MeshParameter {
-  using type = typename ConstructorParameter<std::decay_t<A>>::type;
+struct MeshArgument {
+  using type = std::decay_t<const A>;
 };
 template <class V>
-struct MeshParameter<Each<V>> {
-  using type = typename ConstructorParameter<V>::type;
+struct MeshArgument<Each<V>> {
+  using type = V;
 };
+template <class A>
+using MeshParameter = typename ConstructorParameter<typename MeshArgument<A>::type>::type;
+
+template <class A>
+using DealtArgument = decltype(deal<MeshParameter<A>>(std::declval<const A&>(), 0).of(0));
 
 template <class T, class... A>
-MeshHandle<T> create_mesh(ActorOptions options, std::size_t members, const A&... arguments) {
-  const std::tuple dealt{deal<typename MeshParameter<A>::type>(arguments, members)...};
+MeshHandle<T> create_members(ActorOptions options, std::size_t members, const A&... arguments) {
+  const std::tuple dealt{deal<MeshParameter<A>>(arguments, members)...};
   const std::string name = options.name;
   std::vector<ActorHandle<T>> handles;
   handles.reserve(members);
@@ -306,6 +312,18 @@ MeshHandle<T> create_mesh(ActorOptions options, std::size_t members, const A&...
         dealt));
   }
   return MeshHandle<T>(std::move(handles));
+}
+
+// Checked before the members are made, where the compiler has few lines to say.
+template <class T, class... A>
+MeshHandle<T> create_mesh(ActorOptions options, std::size_t members, const A&... arguments) {
+  constexpr bool kFits = kHasConstructor<T, DealtArgument<A>...>;
+  static_cast<void>(CheckConstructor<kFits, T, typename MeshArgument<A>::type...>());
+  if constexpr (kFits) {
+    return create_members<T>(std::move(options), members, arguments...);
+  } else {
+    return {};
+  }
 }
 
 template <class T>
