@@ -35,6 +35,15 @@ T decode_result(const Bytes& bytes) {
 
 inline std::optional<Duration> optional_timeout(Duration timeout) { return timeout; }
 
+// Made of everything, but by a conversion, so that whoever else takes it comes first; and makes
+// everything, so that what is made of it is no error, too.
+struct Anything {
+  template <class T>
+  Anything(const T&);
+  template <class T>
+  operator T() const;
+};
+
 }  // namespace detail
 
 // Stores a value; the ref can be an argument of any number of tasks. Values up to 32 bytes live in
@@ -89,6 +98,16 @@ std::vector<T> get(const std::vector<Ref<T>>& refs) {
 }
 inline void get(const std::vector<Ref<void>>& refs) {
   for (const Ref<void>& ref : refs) get(ref);
+}
+
+// What is no ref: one error says so, instead of a line for each get() that there is. The result is
+// deduced so that this error is the first.
+template <class Never = void>
+auto get(const detail::Anything& what, ...) {
+  static_assert(!std::is_same_v<Never, Never>,
+                "mobula: get takes a Ref or a MeshRef, each also with a timeout, or a vector of "
+                "Refs. A StreamRef is read by next() or a range-for");
+  return what;
 }
 
 // Calls fn(value) with the value of each ref, in their order, one at a time: for many values that

@@ -1,6 +1,12 @@
 // The control: what is nearly the same as the files beside it, and right.
 #include <mobula/mobula.h>
 
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
 int square(int x) { return x * x; }
 struct Counter {
   explicit Counter(int start) : n(start) {}
@@ -48,6 +54,27 @@ const mobula::WaitOptions wait_options{
 const mobula::CancelOptions cancel_options{.force = false, .recursive = true};
 const mobula::KillOptions kill_options{.no_restart = true};
 
+// A function of the program's own is not hidden by what get() says of things that are no refs.
+int get(std::string_view text) { return static_cast<int>(text.size()); }
+struct RefsOfMine {
+  operator std::vector<mobula::Ref<void>>() const { return {}; }
+};
+struct RefOfMine : mobula::Ref<int> {};
+void gets(const mobula::Ref<int>& ref, const mobula::MeshRef<int>& results) {
+  using namespace mobula;
+  using std::chrono::milliseconds;
+  std::tuple<int, std::string> both;
+  int sum = get(ref) + get(ref, milliseconds(1)) + get<int>(ref) + get("seven") + get<0>(both);
+  std::vector<int> all = get(std::vector{ref, ref});
+  all = get(results);
+  all = get(results, milliseconds(1));
+  sum += get(RefOfMine());
+  get(Ref<void>());
+  get(std::vector<Ref<void>>());
+  get(RefsOfMine());
+  static_cast<void>(sum);
+}
+
 void call(const mobula::Ref<int>& ref, const mobula::Ref<mobula::Buffer>& buffer) {
   mobula::remote<square>(7);
   mobula::remote<square>(ref);
@@ -56,5 +83,6 @@ void call(const mobula::Ref<int>& ref, const mobula::Ref<mobula::Buffer>& buffer
   mobula::Ref<int> answer = mobula::actor<Counter>(1).call<&Counter::later>(ref);
   mobula::then(answer, [](mobula::Result<int> result) { static_cast<void>(result); });
   mobula::get_view(buffer);
+  gets(ref, {});
   mobula::put(7);
 }
