@@ -2,11 +2,14 @@
 // to where it ends.
 //
 //   task mean (9a0c..2b) waits for 1 of its arguments
-//     task simulate (9a0c..2a) is ready: waits for CPU 1: all 2 are held by class 0 (2 workers)
+//     task simulate (9a0c..2a) is ready: waits for CPU 1: all 2 are held by actor Camera (9a0c..17)
+//     (1 worker), tasks of CPU 1, such as render (1 worker)
 #include <cstdio>
 #include <optional>
+#include <regex>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -97,19 +100,41 @@ class Reason {
     return kind + session_.name_of(record) + " (" + task_id(record) + ")";
   }
 
-  // With what its classes are: the daemon knows them by number only.
+  // With what its classes are: the daemon's rules know them by number only.
   std::string explain(std::uint32_t cls) {
-    std::string text = session_.explain(cls);
-    std::set<std::uint32_t> named;
-    const std::string word = "class ";
-    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1))
-      named.insert(
-          static_cast<std::uint32_t>(std::strtoul(text.c_str() + at + word.size(), nullptr, 10)));
-    for (const std::uint32_t other : named) {
-      if (other < shm::kClassesMax)
-        text += "; class " + std::to_string(other) + " is " + memory_.scheduling_class(other).name;
+    static const std::regex numbered("class ([0-9]+)");
+    const std::string text = session_.explain(cls);
+    std::string told;
+    auto rest = text.begin();
+    for (std::sregex_iterator it(text.begin(), text.end(), numbered), end; it != end; ++it) {
+      told.append(rest, (*it)[0].first)
+          .append(name_of_class(std::strtoull((*it)[1].str().c_str(), nullptr, 10)));
+      rest = (*it)[0].second;
     }
-    return text;
+    return told.append(rest, text.end());
+  }
+
+  std::string name_of_class(std::uint64_t id) const {
+    if (id >= shm::kClassesMax) return "class " + std::to_string(id);
+    const shm::SchedulingClass& cls = memory_.scheduling_class(static_cast<std::uint32_t>(id));
+    switch (static_cast<shm::ClassKind>(cls.kind.load())) {
+      case shm::ClassKind::Actor:
+        return "actor " + std::string(cls.name) + " (" + runtime::actor_id(memory_, cls) + ")";
+      case shm::ClassKind::Task: return "tasks of " + std::string(cls.name) + functions_of(id);
+      default: return cls.name;
+    }
+  }
+
+  // ", such as simulate": a task of the class that runs or, if none does, one that could.
+  std::string functions_of(std::uint64_t cls) const {
+    std::set<std::pair<bool, std::string>> found;
+    session_.each_record([&](std::uint32_t, const shm::Record& record, std::uint64_t state) {
+      if (record.kind != shm::Kind::Task || record.scheduling_class != cls) return;
+      const bool ready = shm::word::state(state) == shm::State::Ready;
+      if (ready || shm::word::state(state) == shm::State::Claimed)
+        found.emplace(ready, session_.name_of(record));
+    });
+    return found.empty() ? "" : ", such as " + found.begin()->second;
   }
 
   // The edges whose bit is still set, of the record as it was seen.

@@ -84,7 +84,9 @@ std::string describe(const WorkerAction& action) {
           },
           [&](const DetachWorker& detached) { return "detach " + worker_name(detached.worker); },
           [&](const RetireWorker& retired) { return "retire " + worker_name(retired.worker); },
-          [](const RejectClass& rejected) { return "reject: " + rejected.reason; },
+          [](const RejectClass& rejected) {
+            return "reject " + describe(rejected.cls) + ": " + rejected.reason;
+          },
           [](const PoolExhausted& exhausted) {
             return "no worker will come for " + describe(exhausted.cls);
           },
@@ -177,7 +179,7 @@ bool WorkerAllotment::judge(ClassId id, WorkerActions& actions) {
   cls.phase = ClassPhase::Rejected;
   cls.depth = 0;
   cls.wanting_since.reset();
-  cls.rejection = describe(id) + " " + why;
+  cls.rejection = "it " + why;
   actions.push_back(RejectClass{id, cls.rejection});
   return false;
 }

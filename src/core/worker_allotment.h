@@ -259,7 +259,7 @@ class WorkerAllotment {
   [[nodiscard]] WorkerActions step(const WorkerEvent& event, Time now);
 
   // One sentence: why tasks of this class (or this actor) wait right now, for instance
-  // "waits for CPU 1: all 2 are held by class 3 (2 workers)".
+  // "waits for CPU 1: all 2 are held by class 3 (2 workers)". What class 3 is for, readers know.
   [[nodiscard]] std::string explain(ClassId cls) const;
 
   // True while workers exist that will be retired unless they get work: time must pass then.

@@ -410,12 +410,12 @@ TEST_CASE("a demand beyond the node's capacity is rejected with a sentence that 
   Node node{2};
 
   CHECK(node.tell(ClassOpened{kTrain, ClassKind::Task, amounts({{"GPU", 0.5}})}) ==
-        WorkerActions{RejectClass{kTrain, "class 1 wants GPU 0.5, but this node has 0 in all"}});
+        WorkerActions{RejectClass{kTrain, "it wants GPU 0.5, but this node has 0 in all"}});
   CHECK(node.tell(BacklogSeen{kTrain, 5}) == WorkerActions{});
   CHECK(node.allotment.explain(kTrain) ==
-        "can never run here: class 1 wants GPU 0.5, but this node has 0 in all");
+        "can never run here: it wants GPU 0.5, but this node has 0 in all");
   CHECK(node.tell(ClassOpened{kServe, ClassKind::Actor, amounts({{"CPU", 3}})}) ==
-        WorkerActions{RejectClass{kServe, "class 2 wants CPU 3, but this node has 2 in all"}});
+        WorkerActions{RejectClass{kServe, "it wants CPU 3, but this node has 2 in all"}});
 }
 
 TEST_CASE("a class that was opened before the capacity was known is judged when it is") {
@@ -426,7 +426,7 @@ TEST_CASE("a class that was opened before the capacity was known is judged when 
   CHECK(allotment.explain(kTrain) == "waits until the node's capacity is known");
 
   CHECK(allotment.step(NodeCapacity{kOneCpu}, kStart) ==
-        WorkerActions{RejectClass{kTrain, "class 1 wants CPU 2, but this node has 1 in all"}});
+        WorkerActions{RejectClass{kTrain, "it wants CPU 2, but this node has 1 in all"}});
 }
 
 TEST_CASE("a class that shrinking makes impossible is rejected, and its workers leave") {
@@ -435,7 +435,7 @@ TEST_CASE("a class that shrinking makes impossible is rejected, and its workers 
   node.tell(BacklogSeen{kTrain, 1});
 
   CHECK(node.tell(NodeCapacity{kOneCpu}) ==
-        WorkerActions{RejectClass{kTrain, "class 1 wants CPU 2, but this node has 1 in all"},
+        WorkerActions{RejectClass{kTrain, "it wants CPU 2, but this node has 1 in all"},
                       DetachWorker{kAnn}});
   node.tell(WorkerIdle{kAnn});
   CHECK(node.allotment.free() == kOneCpu);
@@ -538,7 +538,7 @@ TEST_CASE("a small actor does not take what tasks are about to give to a large o
 
   CHECK(node.tell(ClassOpened{kPlay, ClassKind::Actor, kOneCpu}) == WorkerActions{});
   CHECK(node.allotment.explain(kPlay) ==
-        "waits for its turn: what is free is kept for class 2, which comes first");
+        "waits for its turn: what is free is kept for class 2 first");
   CHECK(node.tell(Tick{}, kMuchLater) == WorkerActions{DetachWorker{kAnn}});
   CHECK(node.tell(WorkerIdle{kAnn}, kMuchLater) == WorkerActions{StartWorker{kServe}});
 }
@@ -648,7 +648,7 @@ TEST_CASE("the explanation names what is lacking and who holds it") {
   node.tell(BacklogSeen{kTrain, 1});
 
   CHECK(node.allotment.explain(kTrain) == "waits for CPU 1: all 2 are held by class 3 (2 workers)");
-  CHECK(node.allotment.explain(ClassId{99}) == "class 99 is not open on this node");
+  CHECK(node.allotment.explain(ClassId{99}) == "is not open on this node");
   node.tell(BacklogSeen{kTrain, 0});
   CHECK(node.allotment.explain(kTrain) == "has no waiting tasks");
 }
@@ -887,7 +887,7 @@ TEST_CASE("a group is granted all it demands, and others do not get that any mor
   node.open(kTrain);
   CHECK(node.tell(BacklogSeen{kTrain, 3}) == WorkerActions{AttachWorker{kCid, kTrain}});
   CHECK(node.allotment.explain(kTrain) ==
-        "waits for CPU 1: all 3 are held by class 1 (1 worker), class 7 (a placement group)");
+        "waits for CPU 1: all 3 are held by class 1 (1 worker), class 7 (for its bundles)");
 }
 
 TEST_CASE("tasks of a group are served from its bundles, and from nothing else") {
@@ -935,12 +935,11 @@ TEST_CASE("a demand beyond its bundle, or of a group that is gone, is rejected w
   Node node{4};
   node.tell(group_of({kOneCpu, kOneCpu}));
 
-  CHECK(
-      node.tell(member(kTrain, ClassKind::Task, amounts({{"CPU", 2}}), 0)) ==
-      WorkerActions{RejectClass{kTrain, "class 1 wants CPU 2 of bundle 0, but that has 1 in all"}});
+  CHECK(node.tell(member(kTrain, ClassKind::Task, amounts({{"CPU", 2}}), 0)) ==
+        WorkerActions{RejectClass{kTrain, "it wants CPU 2 of bundle 0, but that has 1 in all"}});
   node.tell(ClassClosed{kGroup});
   CHECK(node.tell(member(kServe, ClassKind::Task, kOneCpu)) ==
-        WorkerActions{RejectClass{kServe, "class 2 is of a placement group that was removed"}});
+        WorkerActions{RejectClass{kServe, "it is of a placement group that was removed"}});
 }
 
 TEST_CASE("a group that is closed keeps its resources until the last of its workers has left") {

@@ -112,7 +112,7 @@ WorkerAllotment::PoolView WorkerAllotment::pool() const {
 
 std::string WorkerAllotment::explain(ClassId id) const {
   const auto known = classes_.find(id);
-  if (known == classes_.end()) return describe(id) + " is not open on this node";
+  if (known == classes_.end()) return "is not open on this node";
   const Class& cls = known->second;
   switch (cls.phase) {
     case ClassPhase::Rejected: return "can never run here: " + cls.rejection;
@@ -160,7 +160,7 @@ std::string WorkerAllotment::explain(ClassId id) const {
     return explain_pool();
   }
   return "waits for its turn: what is free is kept for " + describe(reserved_for_.front()) +
-         ", which comes first";
+         " first";
 }
 
 std::string WorkerAllotment::explain_lack(const Class& cls, const std::string& resource) const {
@@ -190,7 +190,7 @@ std::string WorkerAllotment::explain_lack(const Class& cls, const std::string& r
     if (!names.empty()) names += ", ";
     names += describe(id) + " (";
     names += holding.starting ? "starting"
-             : holding.group  ? "a placement group"
+             : holding.group  ? "for its bundles"
                               : count_of(holding.workers, "worker");
     if (holding.leaving > 0) names += ", " + std::to_string(holding.leaving) + " leaving";
     names += ")";
