@@ -180,6 +180,7 @@ void carries_much(const Words& words) {
   HOLDS(std::all_of(made.begin(), made.end(), [](std::uint8_t byte) { return byte == 7; }));
   const std::string refusal = throws<mobula::ObjectStoreFullError>(
       [&] { mobula::get(actor.call<&Counter::make>(std::uint64_t{2} << 30), 60s); });
+  HOLDS(contains(refusal, "MOBULA_DETACHED_OBJECT_MEMORY in the environment of"));
   HOLDS(added(actor, 1) == 16);
 }
 void passes_refs(const Words& words) {

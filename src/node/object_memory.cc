@@ -52,7 +52,8 @@ ObjectMemory::Answer ObjectMemory::lease(std::uint32_t process, std::uint64_t si
   if (whole > capacity || whole < size) {
     return {Outcome::Never, 0,
             "an object of " + std::to_string(size) + " bytes is larger than the object store of " +
-                std::to_string(capacity) + " bytes; Config.object_store_memory sets its size"};
+                std::to_string(capacity) + " bytes; " + memory_.object_capacity_setting() +
+                " sets its size"};
   }
   const core::MemoryLine::Asker asker{process, whole};
   if (!line_.its_turn(asker, now)) return {Outcome::Later, 0, {}};
@@ -133,7 +134,8 @@ ObjectMemory::Answer ObjectMemory::must_wait(const core::MemoryLine::Asker& aske
               (spiller_ ? "The rest is being read or written, or contains refs, and cannot be "
                           "spilled to disk. "
                         : "Spilling to disk is off (Config.spill_limit is 0). ") +
-              "Drop refs and views that are not needed, or set Config.object_store_memory"};
+              "Drop refs and views that are not needed, or set " +
+              memory_.object_capacity_setting()};
 }
 
 // So many bytes may become resident now. False: they may not yet; what can be done is under way.

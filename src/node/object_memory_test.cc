@@ -184,6 +184,15 @@ TEST_CASE("refusals say what is wanted, what is there, and what to do") {
   CHECK(store.ask(process, 1 << 19, 0).outcome == Outcome::Granted);
 }
 
+TEST_CASE("a detached actor's store is not sized by an option, and refusals say by what") {
+  Store store;
+  store.memory.header().hosts.store(7);
+
+  CHECK(store.ask(store.process(), std::uint64_t{1} << 40, 0)
+            .text.ends_with("; MOBULA_DETACHED_OBJECT_MEMORY in the environment of the detached "
+                            "actor's creator sets its size"));
+}
+
 TEST_CASE("when all entries of extents are taken the refusal says so, and no bytes are lost") {
   constexpr std::uint64_t kCapacity = (std::uint64_t{shm::kExtentsMax} + 16) * shm::kPage;
   Store store(kCapacity);

@@ -441,9 +441,9 @@ detail::ActorAddress Host::create() {
 }
 
 void Host::serve_or_throw(Process& process, const std::string& session_folder) {
+  process.memory().header().hosts.store(number_);
   // Held for good: the actor ends by itself, or is ended.
   Door& door = *new Door(process, create(), number_);
-  process.memory().header().hosts.store(number_);
   const detail::ActorAddress actor = door.actor;
   bytes_ = {};
   const auto end = Ref<void>::own(detail::monitor_actor(actor, process.session()));

@@ -578,8 +578,8 @@ OpenBuffer open_buffer(std::uint64_t size) {
   if (size > process.memory().object_capacity()) {
     throw ObjectStoreFullError("a buffer of " + std::to_string(size) +
                                " bytes is larger than the object store of " +
-                               std::to_string(process.memory().object_capacity()) +
-                               " bytes; Config.object_store_memory sets its size");
+                               std::to_string(process.memory().object_capacity()) + " bytes; " +
+                               process.memory().object_capacity_setting() + " sets its size");
   }
   runtime::Store::Place place = process.store().allocate(begin + size, false);
   std::memset(place.data, 0, begin);

@@ -70,6 +70,13 @@ class Memory {
   const std::byte* object(std::uint64_t offset) const { return objects_ + offset; }
   std::byte* object_window(std::uint64_t offset) const { return window_ + offset; }
   std::size_t object_capacity() const { return object_capacity_; }
+  // What a user sets to have more of it: the session's option or, where the session is there for a
+  // detached actor, what its creator was started with.
+  const char* object_capacity_setting() const {
+    return header().hosts.load(std::memory_order_relaxed) == 0
+               ? "Config.object_store_memory"
+               : "MOBULA_DETACHED_OBJECT_MEMORY in the environment of the detached actor's creator";
+  }
   // The size of the address range in which objects lie (layout.h: kAddressesPerByte).
   std::size_t object_space() const { return object_capacity_ * kAddressesPerByte; }
 
