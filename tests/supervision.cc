@@ -281,7 +281,10 @@ TEST_CASE("kill without no_restart costs an actor one life of those it has") {
     mobula::get(busy, 20s);
     FAIL("its process was killed");
   } catch (const mobula::ActorUnavailableError& e) {
-    CHECK(std::string(e.what()).find("mobula::kill") != std::string::npos);
+    const std::string what = e.what();
+    INFO(what);
+    CHECK(what.find(") is started again, since its process ") != std::string::npos);
+    CHECK(what.find(" was killed by mobula::kill; the call ") != std::string::npos);
   }
   const int second = mobula::get(behind, 20s);
   CHECK(second != first);

@@ -324,7 +324,7 @@ TEST_CASE("an actor that takes all memory dies of it, and says so") {
   const auto reborn = mobula::actor<Hoarder>.with({.max_restarts = 1})();
   const int first = mobula::get(reborn.call<&Hoarder::process>(), 20s);
   const auto lost = error_text<mobula::ActorUnavailableError>(reborn.call<&Hoarder::hoard>(4096));
-  CHECK(says(lost, {"want of memory", "started again"}));
+  CHECK(says(lost, {"is started again, since its process", "want of memory"}));
   CHECK(mobula::get(reborn.call<&Hoarder::process>(), 20s) != first);
   CHECK(mobula::get(reborn.call<&Hoarder::hoard>(8), 20s) == 2);
 }

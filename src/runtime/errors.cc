@@ -222,6 +222,7 @@ std::string describe_want_of_memory(const shm::DeathCause& cause) {
 // How a process ended.
 std::string describe_end(const shm::DeathCause& cause, int signal, int exit_code) {
   if (cause.death == shm::Death::OutOfMemory) return describe_want_of_memory(cause);
+  if (cause.death == shm::Death::Killed) return "was killed by mobula::kill";
   return signal != 0 ? "was killed by " + describe_signal(signal)
                      : "exited with code " + std::to_string(exit_code);
 }
@@ -328,14 +329,17 @@ void throw_compact(const shm::Memory& memory, const shm::CompactError& error,
     const shm::SchedulingClass& cls = memory.scheduling_class(error.scheduling_class);
     std::string what = describe_actor(memory, cls) + " ";
     const bool with_group = cause.death == shm::Death::GroupRemoved;
-    what += describe_death(memory, cause, error.signal, error.exit_code, error.pid);
+    what +=
+        code == ErrorCode::kActorDied
+            ? describe_death(memory, cause, error.signal, error.exit_code, error.pid)
+            : "is started again, since its " + describe_process(memory, error.pid) + " " + how();
     if (with_group) what += ": " + describe_group(cls) + " was removed";
     const bool meant = cause.death == shm::Death::Left || cause.death == shm::Death::Killed ||
                        cause.death == shm::Death::OutOfScope || with_group;
     what += code == ErrorCode::kActorDied
                 ? "; the call " + task + " has no result" +
                       (meant ? "" : ". ActorOptions.max_restarts lets an actor start again")
-                : "; it is started again, and the call " + task +
+                : "; the call " + task +
                       " may or may not have run (max_task_retries repeats such calls)";
     throw_by_code(code, what);
   }
