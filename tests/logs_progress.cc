@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <map>
 #include <sstream>
 #include <string>
@@ -57,6 +58,23 @@ struct Ledger {
   }
   int pid() const { return ::getpid(); }
 };
+int twice(int n) { return 2 * n; }
+// Each sets callbacks that throw, and returns after these.
+struct Listener {
+  void listens(mobula::Reply<int> reply, const Ref<int>& value) {
+    mobula::then(value,
+                 [](const mobula::Result<int>&) { throw std::runtime_error("heard in an actor"); });
+    mobula::call_after(0ms, [] { throw std::runtime_error("too late in an actor"); });
+    mobula::call_after(20ms, [reply = std::move(reply)]() mutable { reply.set(1); });
+  }
+};
+int listens(const Ref<int>& value, const std::string& words) {
+  std::promise<void> over;
+  mobula::then(value, [words](const mobula::Result<int>&) { throw std::runtime_error(words); });
+  mobula::then(value, [&over](const mobula::Result<int>&) { over.set_value(); });
+  over.get_future().wait();
+  return 0;
+}
 // One place floods; the other says one thing before, and one after it.
 int flood(int lines) {
   mobula::log("before the flood");
@@ -174,6 +192,14 @@ const std::map<std::string, Case> kCases = {
          }
        }
        return 0;
+     }},
+    {"callbacks",
+     [](int argc, char** argv) {
+       const mobula::Session session(argc, argv, {.num_cpus = 1});
+       const Ref<int> value = remote<twice>(1);
+       mobula::get(actor<Listener>().call<&Listener::listens>(value), 20s);
+       mobula::get(remote<listens>(value, "heard in a task"), 20s);
+       return listens(value, "heard in the driver");
      }},
     {"flood",
      [](int argc, char** argv) {
@@ -326,6 +352,31 @@ std::vector<std::string> screen(const std::string& text) {
 
 }  // namespace shown
 using namespace shown;
+
+TEST_CASE("what a callback throws is written with where it ran, whose ref it had, and who set it") {
+  const std::string output = output_of("callbacks");
+
+  const auto in_actor = lines_with(output, "heard in an actor");
+  REQUIRE(in_actor.size() == 1);
+  CHECK(has(in_actor[0], "mobula: in actor shown::Listener (id "));
+  CHECK(has(in_actor[0], "), a callback for shown::twice (id "));
+  CHECK(has(in_actor[0], "), set in shown::Listener::listens, threw std::runtime_error: heard"));
+
+  const auto late = lines_with(output, "too late in an actor");
+  REQUIRE(late.size() == 1);
+  CHECK(has(late[0], "), a callback of call_after threw std::runtime_error: too late"));
+
+  const auto in_task = lines_with(output, "heard in a task");
+  REQUIRE(in_task.size() == 1);
+  CHECK(has(in_task[0], "mobula: in process "));
+  CHECK(has(in_task[0], ", a callback for shown::twice (id "));
+  CHECK(has(in_task[0], "), set in shown::listens, threw std::runtime_error: heard in a task"));
+
+  const auto in_driver = lines_with(output, "heard in the driver");
+  REQUIRE(in_driver.size() == 1);
+  CHECK(in_driver[0].find("mobula: in the driver, a callback for shown::twice (id ") == 0);
+  CHECK(has(in_driver[0], ") threw std::runtime_error: heard in the driver"));
+}
 
 TEST_CASE("a line of log says when, what and where, with the fields that were given") {
   const std::string output = output_of("logs");

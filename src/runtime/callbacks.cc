@@ -14,6 +14,8 @@
 #include "runtime/errors.h"
 #include "runtime/execution.h"
 #include "runtime/ledger.h"
+#include "runtime/open_call.h"
+#include "runtime/registry.h"
 #include "shm/check.h"
 #include "shm/claim.h"
 #include "shm/futex.h"
@@ -23,15 +25,35 @@ namespace {
 
 constexpr std::int64_t kSleepSlice = 1'000'000'000;  // as a worker's: to notice a lost daemon
 
+// Whose callbacks run in this process.
+std::string describe_place() {
+  Process& process = require_process();
+  switch (process.role()) {
+    case shm::ProcessRole::Driver: return "the driver";
+    case shm::ProcessRole::Actor: {
+      const shm::SchedulingClass& cls =
+          process.memory().scheduling_class(process.shared().works_for.load());
+      return "actor " + std::string(cls.name) + " (id " + actor_id(process.memory(), cls) + ")";
+    }
+    default: return "process " + std::to_string(process.shared().pid);
+  }
+}
+
+// The function that this thread runs for somebody.
+std::uint64_t function_now() {
+  const Frame* frame = current_frame();
+  return !frame ? 0 : frame->open_call ? frame->open_call->function : frame->record.function;
+}
+
 }  // namespace
 
-void run_guarded(detail::Callback& callback) {
+void run_guarded(detail::Callback& callback, const std::function<std::string()>& what) {
   try {
     callback.run();
   } catch (...) {
     const ErrorValue error = describe_current_exception();
-    ::fprintf(stderr, "mobula: a callback threw %s: %s\n", error.type_name.c_str(),
-              error.message.c_str());
+    ::fprintf(stderr, "mobula: in %s, %s threw %s: %s\n", describe_place().c_str(), what().c_str(),
+              error.type_name.c_str(), error.message.c_str());
   }
 }
 
@@ -74,9 +96,10 @@ std::uint32_t Callbacks::scheduling_class() {
   return class_ = message.a;
 }
 
-std::uint64_t Callbacks::add(Callback callback, Ref<void> record) {
+std::uint64_t Callbacks::add(Callback callback, Ref<void> record, shm::Address target) {
+  const std::uint64_t giver = function_now();
   const std::lock_guard lock(mutex_);
-  waiting_.push_back({std::move(callback), std::move(record), {}});
+  waiting_.push_back({std::move(callback), std::move(record), target, giver, {}});
   waiting_.back().at = std::prev(waiting_.end());
   return reinterpret_cast<std::uint64_t>(&waiting_.back());
 }
@@ -91,6 +114,18 @@ void Callbacks::after(std::uint64_t due_ns, Callback callback) {
   if (!runs_here()) wake();
 }
 
+std::string Callbacks::describe(const Waiting& waiting) {
+  std::string text = "a callback";
+  shm::Record& target = process_.memory().record(waiting.target.slot);
+  // It may be gone if the callback does not hold it.
+  if (shm::word::generation(target.state.load(std::memory_order_acquire)) ==
+      waiting.target.generation)
+    text += " for " + describe_task(process_, target);
+  if (const detail::FunctionInfo* giver = find_function(waiting.giver))
+    text += ", set in " + std::string(giver->name) + ",";
+  return text;
+}
+
 void Callbacks::run(Ledger& ledger, shm::Record& record, shm::Address address) {
   MOBULA_CHECK(process_.ledger_of(address.slot));  // a dead process's are failed by the daemon
   std::uint64_t at = 0;
@@ -101,7 +136,7 @@ void Callbacks::run(Ledger& ledger, shm::Record& record, shm::Address address) {
     // A thread of the library's is no task: what it waits for lends nobody's CPU.
     std::optional<Frame> frame;
     if (process_.role() == shm::ProcessRole::Actor) frame.emplace(ledger, record, address);
-    run_guarded(*waiting.callback);
+    run_guarded(*waiting.callback, [&] { return describe(waiting); });
     const std::lock_guard lock(mutex_);
     done.splice(done.begin(), waiting_, waiting.at);
   }
@@ -125,7 +160,7 @@ bool Callbacks::run_due() {
     next_due_.store(timers_.empty() ? kNever : timers_.begin()->first, std::memory_order_release);
   }
   for (Callback& callback : due) {
-    run_guarded(*callback);
+    run_guarded(*callback, [] { return "a callback of call_after"; });
     callback.reset();
   }
   return !due.empty();

@@ -8,10 +8,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 
 #include "mobula/detail/callback.h"
@@ -23,8 +25,8 @@ namespace mobula::runtime {
 
 class Ledger;
 
-// Says on stderr what it throws.
-void run_guarded(detail::Callback& callback);
+// Says on stderr what it throws; `what` names it there: "a callback of call_after".
+void run_guarded(detail::Callback& callback, const std::function<std::string()>& what);
 
 class Callbacks {
  public:
@@ -42,8 +44,9 @@ class Callbacks {
 
   // The class of callback records; at the first call of a driver or worker its thread is started.
   std::uint32_t scheduling_class();
-  // What is put into a callback's record, and found there by run(). `record`: the owner's count.
-  std::uint64_t add(Callback callback, Ref<void> record);
+  // What is put into a callback's record, and found there by run(). `record`: the owner's count;
+  // `target`: what it waits for.
+  std::uint64_t add(Callback callback, Ref<void> record, shm::Address target);
   void after(std::uint64_t due_ns, Callback callback);
 
   // For the thread that runs them. The record is claimed, its intent stands.
@@ -55,10 +58,13 @@ class Callbacks {
   struct Waiting {
     Callback callback;
     Ref<void> record;
+    shm::Address target;
+    std::uint64_t giver;  // the function that gave it to then(); 0: none
     std::list<Waiting>::iterator at;
   };
 
   void serve(std::uint32_t cls);  // the thread
+  std::string describe(const Waiting& waiting);
   bool run_ready(Ledger& ledger, shm::SchedulingClass& cls);
   bool any_ready(shm::SchedulingClass& cls) const;
   void wake();

@@ -54,7 +54,7 @@ void run_cancel_hooks() {
     }
     hook_count.store(hooks.size(), std::memory_order_release);
   }
-  for (const auto& callback : due) run_guarded(*callback);
+  for (const auto& callback : due) run_guarded(*callback, [] { return "a callback of on_cancel"; });
 }
 
 }  // namespace runtime

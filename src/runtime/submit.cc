@@ -554,8 +554,8 @@ void run_when_ready(RefAddress target, std::uint64_t session, std::unique_ptr<Ca
   static const FunctionInfo kNoFunction{};
   Record& record = new_record(ledger, address, shm::Kind::Callback, kNoFunction);
   record.scheduling_class = scheduling_class;
-  const std::uint64_t waiting =
-      process.callbacks().add(std::move(callback), Ref<void>::own(runtime::from_shm(address)));
+  const std::uint64_t waiting = process.callbacks().add(
+      std::move(callback), Ref<void>::own(runtime::from_shm(address)), runtime::to_shm(target));
   std::memcpy(record.args_inline, &waiting, sizeof waiting);
   record.args_size = sizeof waiting;
   submit(ledger, record, address, Call{.waits_for = &target, .waits_for_count = 1});
