@@ -55,6 +55,9 @@ class Follower {
     }
   }
   bool found() const { return !tails_.empty(); }
+  bool printed() const {
+    return std::ranges::any_of(tails_, [](const auto& entry) { return entry.second.at != 0; });
+  }
 
  private:
   struct Tail {
@@ -105,6 +108,8 @@ int logs(const Arguments& arguments) {
   follower.finish();
   if (!follower.found() && !arguments.words().empty())
     throw NotFound("no log's name contains '" + arguments.words()[0] + "'");
+  if (!follower.printed() && !arguments.has("follow"))
+    std::fputs("mobula: nothing has been printed yet\n", stderr);
   return 0;
 }
 
