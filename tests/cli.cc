@@ -76,6 +76,19 @@ int run(int argc, char** argv) {
              : 1;
 }
 
+// Never gets beyond its constructor.
+struct Mayfly {
+  Mayfly() { ::kill(::getpid(), SIGKILL); }
+};
+int run_restless(int argc, char** argv) {
+  const mobula::Session session(argc, argv, {.num_cpus = 1});
+  const auto mayfly = mobula::actor<Mayfly>.with({.max_restarts = -1})();
+  std::puts("ready");
+  std::fflush(stdout);
+  wait_at_gate(argv[2], 60s);
+  return 0;
+}
+
 // A job of its own node, in which everything has come to a stand.
 class Job {
  public:
@@ -429,6 +442,30 @@ TEST_CASE("memory, metrics and logs show what the job's processes keep, count an
   CHECK(ending->code == 0);
 }
 
+TEST_CASE("why says how often an actor has died at its start, and logs that nobody has printed") {
+  const OwnPlace place;
+  const Scratch scratch;
+  Child job(mobula::test::own_program(), {"--restless", scratch.file("gate")}, place.variables());
+  REQUIRE(job.says("ready", 20s));
+  const std::string actor = field(place.run({"list", "actors", "--json"}).output, "actor");
+
+  std::string told;
+  CHECK(eventually(20s, [&] {
+    told = place.run({"why", actor}).output;
+    return has(told, " times in a row within 1000 ms of its start; the next start is due in ");
+  }));
+  INFO(told);
+  const std::string deaths = "is restarting: its process died ";
+  REQUIRE(has(told, deaths));
+  CHECK(std::stoi(told.substr(told.find(deaths) + deaths.size())) > 3);
+
+  const auto logs = place.run({"logs"});
+  CHECK(logs.code == 0);
+  CHECK(logs.output == "mobula: nothing has been printed yet\n");
+  open_gate(scratch.file("gate"));
+  CHECK(job.wait(20s).has_value());
+}
+
 TEST_CASE("a stranger's words to a session's socket are refused, and harm nothing") {
   const OwnPlace place;
   Job job(place);
@@ -454,6 +491,8 @@ TEST_CASE("a stranger's words to a session's socket are refused, and harm nothin
 
 int main(int argc, char** argv) {
   if (argc == 3 && std::string_view(argv[1]) == "--job") return shown::run(argc, argv);
+  if (argc == 3 && std::string_view(argv[1]) == "--restless")
+    return shown::run_restless(argc, argv);
   doctest::Context context(argc, argv);
   return context.run();
 }

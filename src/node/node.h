@@ -195,6 +195,7 @@ class Node {
   void actor_ended(std::uint32_t cls, const ProcessEnd& end, bool wanted);
   void note_obituary(std::uint32_t process, const wire::Message& message);
   void restart_if_due(std::uint32_t cls, Actor& actor);
+  std::string explain(std::uint32_t cls) const;  // why its tasks, or the actor, wait
   void kill_once(std::uint32_t cls, const Actor& actor);
   void actor_start_failed(std::uint32_t cls, const ProcessEnd& end);
   void bury_actor(std::uint32_t cls, shm::Death cause, const ProcessEnd& end);

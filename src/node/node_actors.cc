@@ -180,6 +180,17 @@ void Node::restart_if_due(std::uint32_t id, Actor& actor) {
   step(core::ClassOpened{{id}, core::ClassKind::Actor, actor.demand, 0, {}, actor.group});
 }
 
+std::string Node::explain(std::uint32_t id) const {
+  const auto it = actors_.find(id);
+  if (it == actors_.end() || !it->second.restart_at) return allotment_.explain({id});
+  using std::chrono::milliseconds;
+  const auto left =
+      std::chrono::ceil<milliseconds>(std::max(*it->second.restart_at - now(), core::Time{}));
+  return "its process died " + std::to_string(it->second.quick_deaths) + " times in a row within " +
+         std::to_string(kShortLife / milliseconds(1)) +
+         " ms of its start; the next start is due in " + std::to_string(left.count()) + " ms";
+}
+
 // Its process died before it joined: no fault of the actor, so none of its restarts is spent. Not
 // without end, though.
 void Node::actor_start_failed(std::uint32_t id, const ProcessEnd& end) {

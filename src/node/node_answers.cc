@@ -150,7 +150,7 @@ void Node::answer(std::uint32_t process, wire::Message& message) {
       if (node_folder_.empty())
         return refuse(message, wire::Status::NotFound, "the node is the driver's own");
       return message.set_text(wire::join({node_folder_, namespace_}));
-    case wire::Kind::Explain: return message.set_text(allotment_.explain({message.a}));
+    case wire::Kind::Explain: return message.set_text(explain(message.a));
     default: return refuse(message, wire::Status::Invalid, "unknown request");
   }
 }

@@ -190,7 +190,7 @@ void Node::serve_tool(int socket) {
     case wire::Kind::ReadMetrics:
       report_metrics(kTagTool | static_cast<std::uint32_t>(socket), message);
       break;
-    case wire::Kind::Explain: message.set_text(allotment_.explain({message.a})); break;
+    case wire::Kind::Explain: message.set_text(explain(message.a)); break;
     default: refuse(message, wire::Status::Invalid, "tools do not ask for that");
   }
   message.kind = wire::Kind::Reply;
