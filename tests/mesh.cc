@@ -152,6 +152,9 @@ TEST_CASE("a constructor's arguments are shared or dealt as well") {
 
   CHECK(mobula::get(blocks.call<&Block::id>()) == up_to(4));
   CHECK(mobula::get(blocks.call<&Block::sum>()) == std::vector<long>(4, 6));
+  const std::vector<mobula::Ref<int>> refs{mobula::put(4), mobula::put(5)};
+  const auto from_refs = mesh<Block>(2, each(up_to(2)), refs);
+  CHECK(mobula::get(from_refs.call<&Block::sum>()) == std::vector<long>(2, 9));
   CHECK(mobula::get(mesh<Block>(3).call<&Block::id>()) == std::vector<int>(3, 0));
 }
 

@@ -126,7 +126,7 @@ struct codec<ActorHandle<T>> {
 
 namespace detail {
 
-// The value that an argument of a constructor is: a Ref stands for its own, text is a string.
+// The value that an argument of a constructor is: Refs stand for their own, text is a string.
 template <class A>
 struct ConstructorParameter {
   using type = std::conditional_t<std::is_convertible_v<A, std::string_view> &&
@@ -136,6 +136,11 @@ struct ConstructorParameter {
 template <class V>
 struct ConstructorParameter<Ref<V>> {
   using type = V;
+};
+template <class V>
+  requires(!std::is_void_v<V>)
+struct ConstructorParameter<std::vector<Ref<V>>> {
+  using type = std::vector<V>;
 };
 
 // As what a constructor may get an argument, the best first. Its parameters cannot be looked up, as
