@@ -51,7 +51,7 @@ function(mobula_test_environment test)
   set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
     "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1"
     "UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1"
-    "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:die_after_fork=0")
+    "TSAN_OPTIONS=halt_on_error=1:atexit_sleep_ms=50:second_deadlock_stack=1:die_after_fork=0")
 endfunction()
 
 # The test runs in sanitized builds too.
