@@ -30,11 +30,9 @@ std::string describe_place() {
   Process& process = require_process();
   switch (process.role()) {
     case shm::ProcessRole::Driver: return "the driver";
-    case shm::ProcessRole::Actor: {
-      const shm::SchedulingClass& cls =
-          process.memory().scheduling_class(process.shared().works_for.load());
-      return "actor " + std::string(cls.name) + " (id " + actor_id(process.memory(), cls) + ")";
-    }
+    case shm::ProcessRole::Actor:
+      return describe_actor(process.memory(),
+                            process.memory().scheduling_class(process.shared().works_for.load()));
     default: return "process " + std::to_string(process.shared().pid);
   }
 }

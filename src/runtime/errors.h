@@ -39,7 +39,7 @@ ErrorValue describe_current_exception();
                                 std::uint64_t function, const std::string& task);
 [[noreturn]] void throw_node_died();
 
-// 'actor Counter "hits" (id 0000000200001005)'; the name is that of ActorOptions
+// 'actor Counter "hits" (id 9a0c41d7e2b35f080000000200001005)'; the name is that of ActorOptions
 std::string describe_actor(const shm::Memory& memory, const shm::SchedulingClass& cls);
 // "process 4711 of node 0f42c8a97be31d56"
 std::string describe_process(const shm::Memory& memory, std::uint32_t pid);

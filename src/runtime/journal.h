@@ -112,8 +112,9 @@ class Journal {
 inline Journal* journal = nullptr;
 // It runs calls of an earlier process again.
 inline bool replaying = false;
-// And this one was complete: it has been counted in metrics, and its log is written.
-inline bool repeating = false;
+// And the one that this thread runs was complete: it has been counted in metrics, and its log is
+// written.
+inline thread_local bool repeating = false;
 
 // The call that this thread runs, if a journal tells of it.
 Frame* journaled_frame();
