@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "support/session_view.h"
 #include "support/staying_node.h"
 #include "wire/local_protocol.h"
 
@@ -40,6 +41,15 @@ int fails(int x) {
 struct Keeper {
   int hold(std::string gate) const { return gated(std::move(gate)); }
 };
+
+// Says which process cleans up after it, and waits.
+int run_idle(int argc, char** argv) {
+  const mobula::Session session(argc, argv);
+  std::printf("daemon=%d ready\n", static_cast<int>(mobula::test::SessionView().node()));
+  std::fflush(stdout);
+  wait_at_gate(argv[2], 60s);
+  return 0;
+}
 
 // One of each: a task that runs, one that waits for it, one that waits for a CPU, one that failed,
 // an actor with a call that runs and one that waits, an actor that was killed, a large object.
@@ -286,6 +296,27 @@ TEST_CASE("stop tells which drivers' jobs ended with the node") {
   CHECK(node.keeper().wait(10s).has_value());
 }
 
+TEST_CASE("a driver that ended before the node is not told as one that ended with it") {
+  const OwnPlace place;
+  const Scratch scratch;
+  StayingNode node(place);
+  Child driver(mobula::test::own_program(), {"--idle", scratch.file("gate")},
+               place.variables("test"));
+  REQUIRE(driver.says("ready", 20s));
+  const std::string said = driver.output();
+  const pid_t daemon = std::stoi(said.substr(said.find("daemon=") + 7));
+  REQUIRE(::kill(daemon, SIGSTOP) == 0);  // its job is there for as long as that takes
+  driver.send(SIGKILL);
+  REQUIRE(driver.wait(10s).has_value());
+
+  Child stop(mobula::test::mobula_command(), {"stop"}, place.variables());
+  std::this_thread::sleep_for(200ms);
+  ::kill(daemon, SIGCONT);
+
+  REQUIRE(stop.wait(20s).has_value());
+  CHECK(stop.output() == "node test has ended\n");
+}
+
 TEST_CASE("stop ends the node that is named, or all, and asks which one of several is meant") {
   const OwnPlace place;
   StayingNode ann(place, {}, "ann");
@@ -491,6 +522,7 @@ TEST_CASE("a stranger's words to a session's socket are refused, and harm nothin
 
 int main(int argc, char** argv) {
   if (argc == 3 && std::string_view(argv[1]) == "--job") return shown::run(argc, argv);
+  if (argc == 3 && std::string_view(argv[1]) == "--idle") return shown::run_idle(argc, argv);
   if (argc == 3 && std::string_view(argv[1]) == "--restless")
     return shown::run_restless(argc, argv);
   doctest::Context context(argc, argv);

@@ -53,10 +53,11 @@ sigset_t set_of(std::initializer_list<int> signals) {
   return set;
 }
 
+// Empty: it has ended, whether or not it has been waited for.
 std::string program_of(pid_t pid) {
   std::error_code gone;
   const auto path = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/exe", gone);
-  return gone ? "gone" : path.filename().string();
+  return gone ? "" : path.filename().string();
 }
 
 }  // namespace
@@ -403,15 +404,16 @@ void Head::drain(milliseconds grace) {
   message.kind = wire::Kind::Drain;
   message.c = static_cast<std::uint64_t>(grace.count());
   for (const auto& [id, job] : jobs_) {
-    if (first && job.enrolled) ended_ += describe(job) + "\n";
+    if (first && job.enrolled) ended_ += line_about(job);
     wire::send(job.socket, message);
   }
 }
 
-std::string Head::describe(const Job& job) const {
-  const std::string host = hosts_->describe(job.driver);
-  return host.empty() ? "driver " + std::to_string(job.driver) + " (" + program_of(job.driver) + ")"
-                      : host;
+// What ends with the node. Nothing where the driver has ended and its job is just cleaned up.
+std::string Head::line_about(const Job& job) const {
+  if (const std::string host = hosts_->describe(job.driver); !host.empty()) return host + "\n";
+  const std::string program = program_of(job.driver);
+  return program.empty() ? "" : "driver " + std::to_string(job.driver) + " (" + program + ")\n";
 }
 
 // The folder is gone when who asked for the end hears of it.

@@ -62,7 +62,7 @@ class Head {
   void start_job(int driver);
   void serve_tool(int socket, wire::Message& message);
   std::uint64_t memory_of_host() const;
-  std::string describe(const Job& job) const;
+  std::string line_about(const Job& job) const;
   void hear_job(core::JobId id);
   void enrol(core::JobId id, wire::Message& message);
   void hear_claim(core::JobId id, const wire::Message& message);
