@@ -235,8 +235,8 @@ const std::map<std::string, Case> kCases = {
      }},
     {"progress_killed",
      [](int argc, char** argv) {
-       const Scratch scratch;
        const mobula::Session session(argc, argv, {.num_cpus = 1});
+       const Scratch scratch;  // after the session: what stands before it, workers make, too
        mobula::get(remote<dies_once>(scratch.file("died")));
        return 0;
      }},
