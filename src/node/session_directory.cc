@@ -20,15 +20,15 @@ constexpr int kTriesMax = 100;
 
 [[noreturn]] void refuse(const std::string& what) { throw std::runtime_error(what); }
 
-std::string new_session_name() {
-  return std::string(wire::kSessionPrefix) + std::to_string(::getpid()) + "-" +
-         std::to_string(static_cast<std::uint32_t>(random_id()));
+std::string own_number() {
+  return std::to_string(::getpid()) + "-" + std::to_string(static_cast<std::uint32_t>(random_id()));
 }
 
 }  // namespace
 
-SessionDirectory::SessionDirectory(std::string name) : parent_(wire::user_folder()) {
-  if (name.empty()) name = new_session_name();
+SessionDirectory::SessionDirectory(std::string name)
+    : parent_(wire::user_folder()), leaving_(parent_ + "/leaving-" + own_number()) {
+  if (name.empty()) name = std::string(wire::kSessionPrefix) + own_number();
   wire::remove_stale_folders();
   const std::string path = parent_ + "/" + name;
   // Locked until our own lock stands: nobody may judge a folder over that is just being made.
@@ -40,7 +40,7 @@ SessionDirectory::SessionDirectory(std::string name) : parent_(wire::user_folder
     if (parent >= 0) ::close(parent);
     parent = wire::open_own_folder(parent_, true);
     ::flock(parent, LOCK_EX);
-    made = ::mkdir(path.c_str(), 0700);
+    made = ::mkdirat(parent, name.c_str(), 0700);  // not by its path: we hold this parent's lock
     problem = errno;
   }
   if (made == 0) {
@@ -55,10 +55,12 @@ SessionDirectory::SessionDirectory(std::string name) : parent_(wire::user_folder
   if (made != 0) refuse("cannot lock " + path);
 }
 
+// Another may have the name before the last file is gone.
 void SessionDirectory::remove() noexcept {
   if (path_.empty()) return;
   std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
+  std::filesystem::rename(path_, leaving_, ignored);
+  std::filesystem::remove_all(ignored ? path_ : leaving_, ignored);
   ::rmdir(parent_.c_str());  // fails while other sessions live
   if (lock_ >= 0) ::close(lock_);
   lock_ = -1;

@@ -23,6 +23,7 @@ class SessionDirectory {
  private:
   std::string parent_;
   std::string path_;
+  std::string leaving_;  // its path while it is being removed
   int lock_ = -1;
 };
 

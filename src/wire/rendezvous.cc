@@ -59,10 +59,12 @@ bool is_own_process(int socket) {
          peer.uid == ::geteuid();
 }
 
-// Whoever makes a folder holds the parent's lock until its own stands, and so do we while we look.
+// Whoever makes a folder holds the parent's lock until its own stands, and so do we while we look:
+// without a lock it is one whose holder died while removing it.
 bool is_held(const fs::path& folder) {
   const Descriptor lock(::open((folder / "lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  return lock.get() < 0 || ::flock(lock.get(), LOCK_SH | LOCK_NB) != 0;
+  if (lock.get() < 0) return errno != ENOENT;
+  return ::flock(lock.get(), LOCK_SH | LOCK_NB) != 0;
 }
 
 std::string name_in(const std::string& folder) {

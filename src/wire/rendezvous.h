@@ -4,6 +4,7 @@
 //   PARENT/mobula-UID/      0700; PARENT is $MOBULA_TMPDIR, $XDG_RUNTIME_DIR or /tmp
 //     node-NAME/            a node that stays: lock, socket, log
 //     session-PID-RANDOM/   a session: lock, socket (for tools), logs/
+//     leaving-PID-RANDOM/   either, while it is being removed
 //
 // A folder is somebody's as long as its lock is held. The kernel drops the lock however its holder
 // ends, so what is stale is never taken for alive: no process number is read. Folders are checked

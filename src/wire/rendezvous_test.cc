@@ -68,11 +68,13 @@ TEST_CASE("a folder lives as long as its lock is held, and then is removed") {
     const Holder was(dead);
   }
   const Holder is(alive);
+  const std::string half_removed = place.make("session-3");
 
   CHECK(living_folders(kSessionPrefix) == std::vector<std::string>{alive});
   CHECK(living_folders(kNodePrefix).empty());
   remove_stale_folders();
   CHECK(!fs::exists(dead));
+  CHECK(!fs::exists(half_removed));
   CHECK(fs::exists(alive));
 }
 
