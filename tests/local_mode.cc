@@ -15,6 +15,7 @@
 
 #include "support/processes.h"
 #include "support/scratch.h"
+#include "support/staying_node.h"
 
 using namespace std::chrono_literals;
 using mobula::actor;
@@ -425,12 +426,14 @@ TEST_CASE("what no node could run is refused as always") {
 }
 
 TEST_CASE("a program may return from main() without a shutdown") {
-  mobula::test::Child child(mobula::test::own_program(), {"--no-shutdown"});
+  const mobula::test::OwnPlace place;
+  mobula::test::Child child(mobula::test::own_program(), {"--no-shutdown"}, place.variables());
   const auto ending = child.wait(20s);
   INFO(child.output());
   REQUIRE(ending.has_value());
   CHECK(ending->signal == 0);
   CHECK(ending->code == 3);
+  CHECK(mobula::test::eventually(5s, [&] { return !std::filesystem::exists(place.folder()); }));
 }
 
 namespace {
