@@ -5,7 +5,6 @@
 //   9a0c..000000000000002a            square  running  0        4731  5be24d9c01f6a7b3
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -18,6 +17,7 @@
 #include "runtime/errors.h"
 #include "shm/holds.h"
 #include "shm/memory_use.h"
+#include "wire/program.h"
 #include "wire/rendezvous.h"
 
 namespace mobula::cli {
@@ -32,10 +32,9 @@ Cell bytes_cell(std::uint64_t bytes, bool exact) {
   return describe_bytes(number(bytes));
 }
 
-std::string program_of(std::uint64_t pid) {
-  std::error_code gone;
-  const auto path = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/exe", gone);
-  return gone ? "(gone)" : path.filename().string();
+std::string program_or_gone(std::uint64_t pid) {
+  const std::string program = wire::program_of(static_cast<pid_t>(pid));
+  return program.empty() ? "(gone)" : program;
 }
 
 // Who has claimed the record.
@@ -223,7 +222,7 @@ Table jobs_table(const Sessions& sessions, bool exact) {
     });
     const std::uint64_t seconds = session->count("seconds");
     table.rows.push_back(
-        {session->id(), number(session->count("driver")), program_of(session->count("driver")),
+        {session->id(), number(session->count("driver")), program_or_gone(session->count("driver")),
          session->node().empty() ? "(own)" : session->node(),
          exact ? Cell(number(seconds)) : Cell(describe_seconds(number(seconds))), number(workers),
          number(actors), bytes_cell(session->count("object_memory"), exact)});

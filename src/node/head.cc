@@ -14,12 +14,12 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <fstream>
 #include <initializer_list>
 #include <stdexcept>
 
 #include "node/node_parts.h"
+#include "wire/program.h"
 #include "wire/rendezvous.h"
 
 extern char** environ;
@@ -51,13 +51,6 @@ sigset_t set_of(std::initializer_list<int> signals) {
   ::sigemptyset(&set);
   for (const int signal : signals) ::sigaddset(&set, signal);
   return set;
-}
-
-// Empty: it has ended, whether or not it has been waited for.
-std::string program_of(pid_t pid) {
-  std::error_code gone;
-  const auto path = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/exe", gone);
-  return gone ? "" : path.filename().string();
 }
 
 }  // namespace
@@ -412,7 +405,7 @@ void Head::drain(milliseconds grace) {
 // What ends with the node. Nothing where the driver has ended and its job is just cleaned up.
 std::string Head::line_about(const Job& job) const {
   if (const std::string host = hosts_->describe(job.driver); !host.empty()) return host + "\n";
-  const std::string program = program_of(job.driver);
+  const std::string program = wire::program_of(job.driver);
   return program.empty() ? "" : "driver " + std::to_string(job.driver) + " (" + program + ")\n";
 }
 
