@@ -493,9 +493,12 @@ void run_again_for_effects(Ledger& ledger, shm::Record& record, shm::Address add
   const detail::FunctionInfo* function = find_function(record.function);
   if (!function) throw FunctionNotFoundError("the function is not known to this program");
   struct Running {
-    Running() { running_again = true; }
-    ~Running() { running_again = false; }
-  } running;
+    explicit Running(shm::Kind kind) {
+      running_again = true;
+      repeating = kind == shm::Kind::ActorCall;
+    }
+    ~Running() { running_again = repeating = false; }
+  } running(record.kind);
   Frame frame(ledger, record, address);
   frame.open();
   detail::Execution execution = detail::ExecutionAccess::make(frame);
@@ -513,16 +516,13 @@ void construct_again(Ledger& ledger, shm::Record& creation, shm::Address address
 }
 
 std::string repeat(Ledger& ledger, shm::Record& call, shm::Address address) {
-  std::string problem;
-  repeating = true;
   try {
     run_again_for_effects(ledger, call, address);
   } catch (const StoreFailed& failed) {
-    problem = std::string(failed.what) + ": " + failed.message;
+    return std::string(failed.what) + ": " + failed.message;
   } catch (...) {  // as it did, or an argument, the first time
   }
-  repeating = false;
-  return problem;
+  return {};
 }
 
 void destroy_instance() noexcept {
