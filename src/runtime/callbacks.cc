@@ -33,7 +33,7 @@ std::string describe_place() {
     case shm::ProcessRole::Actor:
       return describe_actor(process.memory(),
                             process.memory().scheduling_class(process.shared().works_for.load()));
-    default: return "process " + std::to_string(process.shared().pid);
+    default: return describe_process(process.memory(), process.shared().pid);
   }
 }
 
