@@ -40,7 +40,8 @@ SessionDirectory::SessionDirectory(std::string name)
     if (parent >= 0) ::close(parent);
     parent = wire::open_own_folder(parent_, true);
     ::flock(parent, LOCK_EX);
-    made = ::mkdirat(parent, name.c_str(), 0700);  // not by its path: we hold this parent's lock
+    // In the folder whose lock we hold: its path may lead to a newer one by now.
+    made = ::mkdirat(parent, name.c_str(), 0700);
     problem = errno;
   }
   if (made == 0) {
@@ -55,12 +56,17 @@ SessionDirectory::SessionDirectory(std::string name)
   if (made != 0) refuse("cannot lock " + path);
 }
 
-// Another may have the name before the last file is gone.
+// Renamed first, so that the name is free at once, and whoever takes it loses nothing to us. The
+// lock goes last: until then nobody else removes it beside us.
 void SessionDirectory::remove() noexcept {
   if (path_.empty()) return;
   std::error_code ignored;
   std::filesystem::rename(path_, leaving_, ignored);
-  std::filesystem::remove_all(ignored ? path_ : leaving_, ignored);
+  const std::string path = ignored ? path_ : leaving_;
+  for (const auto& entry : std::filesystem::directory_iterator(path, ignored)) {
+    if (entry.path() != path + "/lock") std::filesystem::remove_all(entry.path(), ignored);
+  }
+  std::filesystem::remove_all(path, ignored);
   ::rmdir(parent_.c_str());  // fails while other sessions live
   if (lock_ >= 0) ::close(lock_);
   lock_ = -1;

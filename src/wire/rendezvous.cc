@@ -59,8 +59,7 @@ bool is_own_process(int socket) {
          peer.uid == ::geteuid();
 }
 
-// Whoever makes a folder holds the parent's lock until its own stands, and so do we while we look:
-// without a lock it is one whose holder died while removing it.
+// For those who hold the parent's lock (rendezvous.h).
 bool is_held(const fs::path& folder) {
   const Descriptor lock(::open((folder / "lock").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (lock.get() < 0) return errno != ENOENT;

@@ -7,9 +7,14 @@
 //     leaving-PID-RANDOM/   either, while it is being removed
 //
 // A folder is somebody's as long as its lock is held. The kernel drops the lock however its holder
-// ends, so what is stale is never taken for alive: no process number is read. Folders are checked
-// by descriptor and sockets are reached through it, so that nobody can swap a path under us; and
-// both ends look at whose process the other one is.
+// ends, so what is stale is never taken for alive: no process number is read. The holder makes the
+// folder and its lock while it holds the lock of the parent; at its end it renames the folder,
+// empties it, and removes the lock last. So whoever holds the parent's lock and sees a folder
+// without one, or with one that nobody holds, may remove it: killed at whatever step, its holder
+// leaves one of these two.
+//
+// Folders are checked by descriptor and sockets are reached through it, so that nobody can swap a
+// path under us; and both ends look at whose process the other one is.
 #pragma once
 
 #include <string>

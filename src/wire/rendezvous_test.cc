@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,14 +20,7 @@ namespace fs = std::filesystem;
 // This user's folder in a place of the test's own.
 class Place {
  public:
-  Place() {
-    if (const char* before = ::getenv("MOBULA_TMPDIR")) before_ = before;
-    ::setenv("MOBULA_TMPDIR", scratch_.path().c_str(), 1);
-    ::close(open_own_folder(user_folder(), true));
-  }
-  ~Place() {
-    before_.empty() ? ::unsetenv("MOBULA_TMPDIR") : ::setenv("MOBULA_TMPDIR", before_.c_str(), 1);
-  }
+  Place() { ::close(open_own_folder(user_folder(), true)); }
   std::string make(const std::string& name) const {
     const std::string folder = user_folder() + "/" + name;
     ::mkdir(folder.c_str(), 0700);
@@ -36,8 +28,7 @@ class Place {
   }
 
  private:
-  test::Scratch scratch_;
-  std::string before_;
+  test::ScratchTmpdir tmpdir_;
 };
 
 class Holder {

@@ -38,6 +38,24 @@ class Scratch {
   std::filesystem::path path_;
 };
 
+// While it lives, this process and those that it starts meet in a folder of the test's own.
+class ScratchTmpdir {
+ public:
+  ScratchTmpdir() {
+    if (const char* before = ::getenv("MOBULA_TMPDIR")) before_ = before;
+    ::setenv("MOBULA_TMPDIR", scratch_.path().c_str(), 1);
+  }
+  ~ScratchTmpdir() {
+    before_.empty() ? ::unsetenv("MOBULA_TMPDIR") : ::setenv("MOBULA_TMPDIR", before_.c_str(), 1);
+  }
+  ScratchTmpdir(const ScratchTmpdir&) = delete;
+  ScratchTmpdir& operator=(const ScratchTmpdir&) = delete;
+
+ private:
+  Scratch scratch_;
+  std::string before_;
+};
+
 // Tasks wait at a gate until the test opens it, so that "while it runs" is a fact, not a guess.
 inline void open_gate(const std::string& gate) { std::ofstream(gate).flush(); }
 inline bool gate_is_open(const std::string& gate) { return std::filesystem::exists(gate); }
